@@ -1,0 +1,136 @@
+"""Where a project's code comes from, and which names of branches, commits and paths are acceptable.
+
+Everything here is checked before any program sees it: no name may look like an option, name another git
+protocol or leave the repository."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from klepaas.errors import Invalid
+
+
+class SourceKind(StrEnum):
+    GITHUB = "github"
+    URL = "url"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A repository as the user named it. `location` is what git is given; it never holds a credential."""
+
+    kind: SourceKind
+    location: str
+    owner: str = ""
+    name: str = ""
+
+    @property
+    def display(self) -> str:
+        return f"{self.owner}/{self.name}" if self.kind is SourceKind.GITHUB else self.location
+
+
+_GITHUB = re.compile(r"^(?P<owner>[A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))/(?P<name>[A-Za-z0-9._-]{1,100})$")
+_SCP = re.compile(r"^[A-Za-z0-9._-]+@(?P<host>[A-Za-z0-9.-]+):(?P<path>[A-Za-z0-9._~/-]+)$")
+_BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._/+@=#-]{0,254}$")
+_SHA = re.compile(r"^[0-9a-f]{7,40}$")
+
+
+def parse_repository(text: str, *, github_url: str = "https://github.com") -> Repository:
+    """Read `owner/repo`, an https, http or ssh URL, `user@host:path`, `file://…` or an absolute path.
+
+    Errors: Invalid for anything else, for options, other git protocols and credentials inside a URL."""
+    text = text.strip()
+    if not text or text.startswith("-") or any(ord(c) < 33 or ord(c) == 127 for c in text) or len(text) > 500:
+        raise Invalid(
+            f"{text[:80]!r} is not a repository.",
+            hint="Give owner/repo, an https or ssh URL, or an absolute path.",
+        )
+    if match := _GITHUB.match(text):
+        name = match["name"].removesuffix(".git")
+        if name in {"", ".", ".."}:
+            raise Invalid(f"{text!r} is not a repository.", hint="Give owner/repo.")
+        return Repository(
+            kind=SourceKind.GITHUB,
+            location=f"{github_url}/{match['owner']}/{name}.git",
+            owner=match["owner"],
+            name=name,
+        )
+    if text.startswith("/"):
+        return Repository(kind=SourceKind.LOCAL, location=text, owner="local", name=_last(text))
+    if match := _SCP.match(text):
+        if match["path"].startswith("-"):
+            raise Invalid(f"{text!r} is not a repository.", hint="Give an https or ssh URL.")
+        return Repository(kind=SourceKind.URL, location=text, owner=match["host"], name=_last(match["path"]))
+    return _parse_url(text)
+
+
+def _parse_url(text: str) -> Repository:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise Invalid(f"{text!r} is not a repository: {error}.", hint="Give an https or ssh URL.") from error
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
+        return Repository(kind=SourceKind.LOCAL, location=parts.path, owner="local", name=_last(parts.path))
+    if parts.scheme not in {"https", "http", "ssh"} or not parts.hostname or parts.hostname.startswith("-"):
+        raise Invalid(
+            f"{text!r} is not a repository klepaas can fetch.",
+            hint="Give owner/repo, an https or ssh URL, or an absolute path.",
+        )
+    if parts.password or (parts.username and parts.scheme != "ssh") or (parts.username or "").startswith("-"):
+        raise Invalid(
+            "The repository URL holds a credential.",
+            hint="Remove it from the URL and add it as a connection; klepaas keeps credentials sealed.",
+        )
+    return Repository(kind=SourceKind.URL, location=text, owner=parts.hostname, name=_last(parts.path))
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git") or "repository"
+
+
+def parse_branch(text: str) -> str:
+    """A branch or tag name git accepts and no program can mistake for an option. Errors: Invalid."""
+    name = text.removeprefix("refs/heads/")
+    bad = (
+        not _BRANCH.match(name)
+        or ".." in name
+        or "@{" in name
+        or "//" in name
+        or name.endswith(("/", ".", ".lock"))
+        or any(part.startswith(".") or part.endswith(".lock") for part in name.split("/"))
+    )
+    if bad:
+        raise Invalid(
+            f"{text[:80]!r} is not a branch name.", hint="Give the branch as git shows it, e.g. main."
+        )
+    return name
+
+
+def parse_commit(text: str) -> str:
+    """A commit SHA or a prefix of at least 7 hex digits, in lower case. Errors: Invalid."""
+    sha = text.strip().lower()
+    if not _SHA.match(sha):
+        raise Invalid(f"{text[:80]!r} is not a commit.", hint="Give 7 to 40 hexadecimal digits.")
+    return sha
+
+
+def parse_path(text: str) -> str:
+    """A relative path inside the repository, without `..`, options or control characters. Errors: Invalid."""
+    path = text.strip()
+    parts = path.split("/")
+    if (
+        not path
+        or len(path) > 500
+        or path.startswith(("/", "-", "~"))
+        or ".." in parts
+        or "\\" in path
+        or any(ord(c) < 32 or ord(c) == 127 for c in path)
+    ):
+        raise Invalid(
+            f"{text[:80]!r} is not a path inside the repository.",
+            hint="Give a relative path, e.g. app/Dockerfile.",
+        )
+    return "/".join(part for part in parts if part not in {"", "."}) or "."

@@ -1,0 +1,159 @@
+"""Everything klepaas can say no with.
+
+    KlepaasError
+    ├── Refused                  change the request: nothing was touched
+    │   ├── NotFound
+    │   ├── NotAllowed
+    │   │   └── NotAuthenticated
+    │   ├── Conflict
+    │   └── Invalid
+    └── Outside                  another system is the reason
+        ├── Unavailable          try again, maybe after `retry_after`
+        │   ├── NetworkTimeout
+        │   ├── EngineUnavailable
+        │   └── DiskFull
+        └── Rejected             repeating will not help
+            ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed
+            ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty
+            ├── BuildFailed, ImageMissing
+            ├── NotHealthy, SwitchFailed
+            └── EngineTooOld, DeadlinePassed
+
+Every class has a stable `code` that clients may test for; every message is a sentence for the person who
+asked, and `hint` says what to do next when we know it. HTTP statuses and exit codes are tables at their doors.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+
+class KlepaasError(Exception):
+    """A sentence for the person who asked, with the evidence for it."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "", evidence: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.evidence: dict[str, Any] = dict(evidence or {})
+
+
+class Refused(KlepaasError):
+    """The request cannot be carried out as it is; nothing was touched."""
+
+    code = "refused"
+
+
+class NotFound(Refused):
+    code = "not_found"
+
+
+class NotAllowed(Refused):
+    code = "not_allowed"
+
+
+class NotAuthenticated(NotAllowed):
+    code = "not_authenticated"
+
+
+class Conflict(Refused):
+    code = "conflict"
+
+
+class Invalid(Refused):
+    code = "invalid"
+
+
+class Outside(KlepaasError):
+    """Another system is the reason."""
+
+    code = "outside"
+
+
+class Unavailable(Outside):
+    """The other system cannot be reached or cannot answer now."""
+
+    code = "unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, evidence=evidence)
+        self.retry_after = retry_after
+
+
+class NetworkTimeout(Unavailable):
+    code = "network_timeout"
+
+
+class EngineUnavailable(Unavailable):
+    code = "engine_unavailable"
+
+
+class DiskFull(Unavailable):
+    code = "disk_full"
+
+
+class Rejected(Outside):
+    """The other system said no; the same request will be refused again."""
+
+    code = "rejected"
+
+
+class RepositoryNotFound(Rejected):
+    code = "repository_not_found"
+
+
+class BranchNotFound(Rejected):
+    code = "branch_not_found"
+
+
+class CommitNotFound(Rejected):
+    code = "commit_not_found"
+
+
+class AuthenticationFailed(Rejected):
+    code = "authentication_failed"
+
+
+class DockerfileNotFound(Rejected):
+    code = "dockerfile_not_found"
+
+
+class DockerfileAmbiguous(Rejected):
+    code = "dockerfile_ambiguous"
+
+
+class DockerfileEmpty(Rejected):
+    code = "dockerfile_empty"
+
+
+class BuildFailed(Rejected):
+    code = "build_failed"
+
+
+class ImageMissing(Rejected):
+    code = "image_missing"
+
+
+class NotHealthy(Rejected):
+    code = "not_healthy"
+
+
+class SwitchFailed(Rejected):
+    code = "switch_failed"
+
+
+class EngineTooOld(Rejected):
+    code = "engine_too_old"
+
+
+class DeadlinePassed(Rejected):
+    code = "deadline_passed"

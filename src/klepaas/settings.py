@@ -1,0 +1,129 @@
+"""Every setting of klepaas, read once from the environment (`KLEPAAS_…`) and handed down in parts.
+
+This is the only module that reads the environment. Nested fields join with two underscores:
+`KLEPAAS_DEADLINES__BUILD=PT20M` (ISO 8601) or seconds."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Deadlines(_Part):
+    """How long a part of a deployment may take before it ends with that reason."""
+
+    fetch: timedelta = timedelta(minutes=10)
+    build: timedelta = timedelta(minutes=10)
+    publish: timedelta = timedelta(minutes=10)
+    release: timedelta = timedelta(minutes=5)
+    promote: timedelta = timedelta(minutes=1)
+    retire: timedelta = timedelta(minutes=70)
+    """Longer than the longest drain a project may ask for."""
+    deployment: timedelta = timedelta(minutes=30)
+    """From the moment it starts to run until it is live. Waiting in the queue does not count."""
+
+
+class EngineSettings(_Part):
+    """The durable engine: who works on what, and when work of a dead process is taken over."""
+
+    lease: timedelta = timedelta(seconds=15)
+    """A process that has not renewed for this long loses its work to another one (PostgreSQL)."""
+    beat: timedelta = timedelta(seconds=3)
+    """Rest between two renewals; also how soon a cancellation asked of another process is obeyed."""
+    poll: timedelta = timedelta(seconds=1)
+    """Rest between two looks for work submitted elsewhere; local submissions wake the engine at once."""
+    capacity: Annotated[int, Field(ge=1, le=5000)] = 8
+    """Deployments that one process carries at the same time."""
+    attempts: Annotated[int, Field(ge=1)] = 20
+    """A deployment claimed more often than this (it crashes its owner) ends as failed."""
+
+
+class DockerSettings(_Part):
+    host: str | None = None
+    """`unix:///…` of the engine. Unset: DOCKER_HOST, the docker context, then the usual sockets."""
+    build_memory_bytes: Annotated[int, Field(ge=64 * 2**20)] = 2 * 2**30
+    """Memory one build step may use."""
+    min_free_bytes: Annotated[int, Field(ge=0)] = 2**30
+    """A build is refused when the disk has less than this free."""
+    max_image_bytes: Annotated[int, Field(ge=2**20)] = 10 * 2**30
+    """A built image larger than this is refused."""
+    warm_for: timedelta = timedelta(minutes=10)
+    """How long the previous release stays frozen for a rollback in milliseconds. 0 keeps none."""
+    port_range: tuple[int, int] = (20000, 29999)
+    """Loopback ports for containers and front doors; below the kernel's ephemeral range on purpose."""
+
+
+class ProxySettings(_Part):
+    http_listen: str = ""
+    """Where custom host names are served, e.g. `:80`. Empty: only as `127.0.0.1:port` of each app."""
+    https_listen: str = ""
+    """Where custom host names are served with TLS, e.g. `:443`. Certificates come by ACME."""
+    acme_email: str = ""
+    acme_directory: str = ""
+    """ACME directory URL. Empty: Caddy's default (Let's Encrypt, then ZeroSSL)."""
+
+
+class ReconcilerSettings(_Part):
+    interval: timedelta = timedelta(seconds=10)
+    """Rest between two looks at every workload; engine events cause a look at once."""
+
+
+class ServerSettings(_Part):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8700
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    """A larger request body is refused with 413; webhooks have their own limit."""
+    keep_alive: timedelta = timedelta(seconds=15)
+    """Rest between two keep-alive comments of an event stream."""
+
+
+class TestingSettings(_Part):
+    """For the fault harness only."""
+
+    __test__ = False
+    crash_at: str = ""
+    """Name of the transition at which this process kills itself, e.g. `promote.recorded`."""
+    stop_at: str = ""
+    """Name of the transition at which this process stops itself (SIGSTOP)."""
+
+
+def _default_home() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/klepaas")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "klepaas"
+
+
+class Settings(BaseSettings):
+    """The whole tree. Build it once, in `wiring.py` or at a program's start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KLEPAAS_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    home: Path = Field(default_factory=_default_home)
+    """All state of klepaas: database, key, logs, work folders, proxy files."""
+    database_url: SecretStr | None = None
+    """SQLAlchemy style. Unset: SQLite in `home`."""
+    encryption_key: SecretStr | None = None
+    """32 bytes, URL-safe base64. Unset: made on the first start in `home/secret.key` (0600)."""
+    local_repositories: bool = False
+    """Whether projects may use paths and `file://` of this machine as repositories."""
+    github_url: str = "https://github.com"
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    deadlines: Deadlines = Deadlines()
+    engine: EngineSettings = EngineSettings()
+    docker: DockerSettings = DockerSettings()
+    proxy: ProxySettings = ProxySettings()
+    reconciler: ReconcilerSettings = ReconcilerSettings()
+    server: ServerSettings = ServerSettings()
+    testing: TestingSettings = TestingSettings()
+    docker_host_env: str | None = Field(default=None, validation_alias="DOCKER_HOST")

@@ -1,0 +1,95 @@
+"""What klepaas asks of a place where releases run.
+
+A target plans (pure), applies (idempotent, prompt) and observes. Waiting, deadlines, retries and events belong
+to the workflow, so that all targets behave alike. Optional powers are small protocols of their own.
+
+Every method may be called again after a crash, and by a new owner while a paused one wakes up: it looks before
+it creates, adopts what is there, and says `Unavailable` when the place cannot be asked now (the workflow tries
+again) or `Rejected` when it says no."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from klepaas.domain.observation import Observation, TrafficAnswer
+from klepaas.domain.project import App
+from klepaas.domain.release import Release
+
+Reached = Callable[[str], Awaitable[None]]
+"""Told the name of each outside effect right after it happened and before anything else: the place where the
+fault harness kills, stops or hangs this process. Does nothing in production."""
+
+
+async def nothing_reached(point: str) -> None:
+    """The `Reached` of production."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What apply will make, as data for people and for dry runs. Holds names of variables, never values."""
+
+    target: str
+    summary: str
+    steps: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where people reach an app: the first URL is the one to show."""
+
+    urls: tuple[str, ...]
+
+
+class Target(Protocol):
+    name: str
+
+    async def check(self) -> None:
+        """Refuse to work with a place that is unreachable (Unavailable) or too old (EngineTooOld)."""
+
+    def plan(self, app: App, release: Release) -> Plan:
+        """Say what `apply` makes. Pure."""
+
+    async def apply(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+        """Have the release running beside what runs already, without any traffic. Idempotent, does not wait
+        for readiness. `variables` are the opened environment variables of the release."""
+
+    async def observe(self, app: App, release: Release) -> Observation:
+        """Look once, its probe included. An absent release is an observation, not an error; a place that
+        cannot be asked is Health.UNKNOWN with the reason in `detail`."""
+
+    async def remove(self, app: App, release: Release) -> None:
+        """Have nothing of this release running or parked. Idempotent; saves the runtime log first."""
+
+    async def running(self, app: App) -> Sequence[str]:
+        """Ids of the releases of this app that exist on the target in any state (also unknown to us)."""
+
+    async def tail(self, app: App, release: Release, lines: int) -> Sequence[str]:
+        """The last lines the release wrote, oldest first, also after it ended. Empty when there is none."""
+
+
+@runtime_checkable
+class ShiftsTraffic(Protocol):
+    """A target with a front door whose traffic klepaas itself moves from one release to another."""
+
+    async def open(self, app: App, hosts: Sequence[str]) -> Address:
+        """Have a front door for the app (before its first release there is nothing behind it). Idempotent."""
+
+    async def shift(self, app: App, release: Release) -> None:
+        """Send every new request to this release, atomically. Idempotent."""
+
+    async def answering(self, app: App, path: str) -> TrafficAnswer:
+        """Send one request through the front door and say which release answered it."""
+
+    async def open_connections(self, app: App, release: Release) -> int | None:
+        """How many connections the release still serves; None when that cannot be seen here."""
+
+    async def close(self, app: App) -> None:
+        """Take the front door away. Idempotent."""
+
+
+@runtime_checkable
+class KeepsWarm(Protocol):
+    """A target that can freeze a release and thaw it in milliseconds. `apply` thaws."""
+
+    async def park(self, app: App, release: Release) -> bool:
+        """Freeze the release; False when there is no room to keep it (then the caller removes it)."""
