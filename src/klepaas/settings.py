@@ -104,9 +104,7 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """The whole tree. Build it once, in `wiring.py` or at a program's start."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="KLEPAAS_", env_nested_delimiter="__", frozen=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="KLEPAAS_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=_default_home)
     """All state of klepaas: database, key, logs, work folders, proxy files."""

@@ -35,9 +35,7 @@ class Image:
 
 
 class Builder(Protocol):
-    async def find(
-        self, app: App, commit_sha: str, *, dockerfile: str | None, context: str | None
-    ) -> Image | None:
+    async def find(self, app: App, commit_sha: str, *, dockerfile: str | None, context: str | None) -> Image | None:
         """The image built earlier from this commit with these settings, if it still exists."""
 
     async def build(self, request: BuildRequest, on_line: OnLine) -> Image:

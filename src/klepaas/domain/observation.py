@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class Health(StrEnum):
@@ -54,8 +57,7 @@ class Observation:
     probe: ProbeAnswer | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: times as ISO 8601, enums as their words."""
-        return _plain(asdict(self))
+        return as_json(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class TrafficAnswer:
     detail: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return _plain(asdict(self))
+        return as_json(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,12 @@ class SwitchCertificate:
     """The first few failures in words."""
 
     def as_dict(self) -> dict[str, Any]:
-        return _plain(asdict(self))
+        return as_json(self)
+
+
+def as_json(thing: "DataclassInstance") -> dict[str, Any]:
+    """The fields of a dataclass, JSON-ready: times as ISO 8601 in UTC, enums as their words."""
+    return {key: _plain(value) for key, value in asdict(thing).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -103,9 +103,7 @@ def parse_branch(text: str) -> str:
         or any(part.startswith(".") or part.endswith(".lock") for part in name.split("/"))
     )
     if bad:
-        raise Invalid(
-            f"{text[:80]!r} is not a branch name.", hint="Give the branch as git shows it, e.g. main."
-        )
+        raise Invalid(f"{text[:80]!r} is not a branch name.", hint="Give the branch as git shows it, e.g. main.")
     return name
 
 

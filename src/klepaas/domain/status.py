@@ -23,9 +23,7 @@ class Status(StrEnum):
 
 NEXT: dict[Status, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.SUPERSEDED}),
-    Status.RUNNING: frozenset(
-        {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ROLLED_BACK, Status.UNKNOWN}
-    ),
+    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ROLLED_BACK, Status.UNKNOWN}),
     Status.UNKNOWN: frozenset({Status.SUCCEEDED, Status.FAILED, Status.ROLLED_BACK}),
     Status.SUCCEEDED: frozenset(),
     Status.FAILED: frozenset(),

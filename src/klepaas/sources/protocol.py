@@ -38,7 +38,5 @@ class Source(Protocol):
     async def head(self, repository: Repository, *, branch: str, credential: Credential | None) -> str:
         """The full SHA at the head of the branch, without fetching it. Errors as in `fetch`."""
 
-    async def has(
-        self, repository: Repository, *, branch: str, commit: str, credential: Credential | None
-    ) -> bool:
+    async def has(self, repository: Repository, *, branch: str, commit: str, credential: Credential | None) -> bool:
         """Whether this commit (full SHA) can still be fetched. Errors: Unavailable when nobody can say."""
