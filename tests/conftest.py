@@ -1,0 +1,70 @@
+"""What every test may ask for: databases, a Docker engine, and an instance id whose leftovers are removed."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import docker
+from tests.servers.docker import SBIN, DockerDaemon
+from tests.servers.postgres import PostgresServer
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The test run's PostgreSQL. A test that breaks it (restart, kill) makes a PostgresServer of its own."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """An empty PostgreSQL database of this test's own, `postgresql+psycopg://…`."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of this test's own; the test runs once on each kind."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'klepaas.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> Iterator[str]:
+    """A Docker engine, `unix:///…`: the machine's own when one answers, else one started for this test run."""
+    if host := docker.usable_engine():
+        yield host
+        return
+    if os.geteuid() != 0 or not shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{SBIN}"):
+        pytest.skip("no Docker engine answers, and only root with dockerd installed can start one")
+    daemon = DockerDaemon(isolated=False)
+    try:
+        daemon.start()
+        yield daemon.host
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def instance_id(docker_host: str) -> Iterator[str]:
+    """A value for the label `klepaas.instance`; what carries it on the engine is removed after the test."""
+    instance = f"t{secrets.token_hex(4)}"
+    yield instance
+    docker.remove_everything(docker_host, label=f"klepaas.instance={instance}")
