@@ -1,0 +1,269 @@
+"""What operations and workflows need from memory and from each other. Storage and the engine provide it."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from klepaas.domain.actor import Scope
+from klepaas.domain.connection import Connection, Credential
+from klepaas.domain.deployment import Deployment
+from klepaas.domain.events import DeploymentQueued, Event, Recorded
+from klepaas.domain.observation import Health, Observation
+from klepaas.domain.project import App, Project
+from klepaas.domain.release import Release
+from klepaas.domain.status import Status
+
+
+class Lost(Exception):
+    """The deployment belongs to another node now; whoever gets this writes nothing more about it."""
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The current time, aware UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppState:
+    """What the record says about an app: which release is to be live, and what was last seen of it."""
+
+    app: App
+    live_release_id: str | None
+    live_deployment_id: str | None
+    previous_release_id: str | None
+    warm_release_id: str | None
+    warm_until: datetime | None
+    health: Health
+    health_detail: str
+    observed_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    id: str
+    owner_id: str
+    name: str
+    scope: Scope
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What a submission led to. `is_new` is False when the same request had been accepted before."""
+
+    deployment: Deployment
+    is_new: bool
+    superseded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedChange:
+    """A difference a watcher saw in an app, and what it did about it."""
+
+    number: int
+    app_key: str
+    release_id: str | None
+    at: datetime
+    health: Health
+    detail: str
+    action: str
+
+
+class Deployments(Protocol):
+    """The deployments and their event log."""
+
+    async def submit(self, request: DeploymentQueued, *, request_key: str | None) -> Submission:
+        """Record one deployment, superseding the app's queued one. The same key again is the same deployment."""
+
+    async def get(self, deployment_id: str) -> Deployment | None: ...
+
+    async def by_request(self, request_key: str) -> Deployment | None: ...
+
+    async def of_project(
+        self,
+        project_id: str,
+        *,
+        environment: str | None = None,
+        status: Collection[Status] = (),
+        before_number: int | None = None,
+        limit: int = 50,
+    ) -> Sequence[Deployment]:
+        """Newest first."""
+
+    async def events(self, deployment_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Recorded]: ...
+
+    async def decide(self, deployment: Deployment, events: Sequence[Event]) -> Deployment:
+        """Append events decided on this state by somebody who does not own the deployment (a cancellation).
+        Errors: Conflict when the deployment went on in the meantime."""
+
+    async def counts(self) -> Mapping[Status, int]: ...
+
+
+class Queue(Protocol):
+    """The engine's side of the same rows: leases, claims and fenced writes."""
+
+    async def join(self, node: str, lease_s: float) -> None: ...
+
+    async def renew(self, node: str, lease_s: float) -> bool:
+        """False when the node's own lease had run out: then it owns nothing any more."""
+
+    async def leave(self, node: str) -> None: ...
+
+    async def claim(self, node: str, room: int) -> Sequence[Deployment]:
+        """Take deployments that may run: queued ones of idle apps, and those whose owner is gone."""
+
+    async def owned(self, node: str) -> Mapping[str, bool]:
+        """Ids of the running deployments of the node, with whether their cancellation was requested."""
+
+    async def let_go(self, deployment_id: str, node: str, look_again_in_s: float = 0.0) -> None:
+        """Have a row claimed again, by whichever node comes first, after that time."""
+
+    async def advance(self, deployment: Deployment, node: str, events: Sequence[Event]) -> Deployment:
+        """Append events and write the new state in one transaction, if the deployment is still the node's.
+        Repeating it after a lost answer changes nothing. Errors: Lost."""
+
+
+class Projects(Protocol):
+    async def add(self, project: Project) -> Project: ...
+
+    async def get(self, project_id: str) -> Project | None: ...
+
+    async def named(self, name: str, owner_id: str | None) -> Sequence[Project]:
+        """Projects with this name, of one owner or (None) of all."""
+
+    async def list(self, owner_id: str | None) -> Sequence[Project]: ...
+
+    async def change(self, project: Project, *, unchanged_since: datetime) -> Project:
+        """Errors: Conflict when somebody changed it in the meantime."""
+
+    async def retire(self, project_id: str, at: datetime) -> None: ...
+
+    async def set_variables(
+        self, project_id: str, environment: str, values: Mapping[str, str | None], at: datetime
+    ) -> None:
+        """Seal and store; None removes."""
+
+    async def variable_names(self, project_id: str, environment: str) -> Mapping[str, datetime]: ...
+
+
+class Releases(Protocol):
+    async def create(
+        self,
+        deployment: Deployment,
+        project: Project,
+        *,
+        image_digest: str,
+        image_ref: str,
+        container_port: int,
+    ) -> Release:
+        """The release of this deployment with the project's settings and variables of now. Idempotent."""
+
+    async def get(self, release_id: str) -> Release | None: ...
+
+    async def of_app(self, project_id: str, environment: str, *, limit: int = 100) -> Sequence[Release]:
+        """Releases that were proven live at least once, newest first."""
+
+    async def variables(self, release_id: str) -> Mapping[str, str]:
+        """Opened. Errors: Refused when the key cannot open them; never an empty environment instead."""
+
+
+class Apps(Protocol):
+    async def ensure(self, project: Project, environment: str) -> AppState: ...
+
+    async def get(self, project_id: str, environment: str) -> AppState | None: ...
+
+    async def all(self) -> Sequence[AppState]: ...
+
+    async def observed(self, state: AppState, observation: Observation, *, action: str = "") -> None:
+        """Write what was seen; a history entry when it differs from before or something was done."""
+
+    async def warm(self, app: App, release_id: str | None, until: datetime | None) -> None: ...
+
+    async def changes(self, app_key: str, *, limit: int = 50) -> Sequence[WatchedChange]: ...
+
+
+class Owners(Protocol):
+    async def list(self) -> Sequence[Owner]: ...
+
+    async def add(self, owner: Owner) -> None: ...
+
+    async def named(self, name: str) -> Owner | None: ...
+
+
+class Tokens(Protocol):
+    async def add(self, token: Token, secret_hash: str) -> None: ...
+
+    async def by_id(self, token_id: str) -> tuple[Token, str] | None:
+        """The token and the hash of its secret."""
+
+    async def list(self, owner_id: str | None) -> Sequence[Token]: ...
+
+    async def revoke(self, token_id: str, at: datetime) -> bool: ...
+
+    async def any(self) -> bool: ...
+
+
+class Connections(Protocol):
+    async def get(self, connection_id: str) -> Connection | None: ...
+
+    async def open(self, connection_id: str) -> Credential: ...
+
+    async def add(self, connection: Connection, credential: Credential) -> None: ...
+
+    async def list(self, owner_id: str | None) -> Sequence[Connection]: ...
+
+    async def remove(self, connection_id: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """`position` is opaque, rises within the log and resumes reading right after the line."""
+
+    position: str
+    at: datetime | None
+    text: str
+
+
+class BuildLogs(Protocol):
+    """The full build logs, on disk, one file per attempt."""
+
+    def writer(self, deployment_id: str, fence: int) -> "BuildLogWriter": ...
+
+    async def page(self, deployment_id: str, *, after: str | None, limit: int) -> Sequence[LogLine]: ...
+
+    async def tail(self, deployment_id: str, lines: int) -> Sequence[LogLine]: ...
+
+    async def remove(self, deployment_id: str) -> None: ...
+
+
+class BuildLogWriter(Protocol):
+    async def write(self, line: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Feed(Protocol):
+    """Wakes those who wait for news of a deployment. A missed wake costs time, never an event."""
+
+    def tell(self, deployment_id: str) -> None: ...
+
+    def news(self, deployment_id: str) -> AsyncIterator[None]:
+        """Yields whenever something may have happened, at least every second."""
+
+
+class Runner(Protocol):
+    def wake(self) -> None:
+        """Look for work now."""
+
+    def interrupt(self, deployment_id: str) -> None:
+        """Obey a cancellation now, if the deployment runs in this process."""

@@ -1,0 +1,126 @@
+"""One database, SQLite or PostgreSQL, behind two doors: `read` and `write`.
+
+SQLite has one writer at a time by nature. All writes of this process therefore queue for one connection, and
+every write begins IMMEDIATE, so `database is locked` cannot happen between our own transactions."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from klepaas.errors import DiskFull, Unavailable
+
+WRITE_QUEUE_TIMEOUT_S = 60.0
+"""How long a write may wait for its turn; far beyond any queue seen in tests with 50 writers."""
+
+READERS = 8
+
+
+class Database:
+    """Engines for one URL. `pulse` keeps a connection for lease renewals: they must not queue behind work."""
+
+    def __init__(self, url: str, *, lease_s: float = 15.0) -> None:
+        self.url = sa.make_url(normalise(url))
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self._writer = _sqlite(self.url, begin="BEGIN IMMEDIATE", connections=1)
+            self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
+            self._pulse = self._writer
+        else:
+            self._writer = self._reader = _postgres(self.url, connections=10, lease_s=lease_s)
+            self._pulse = _postgres(self.url, connections=1, lease_s=lease_s)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading one consistent state."""
+        with _saying_unavailable():
+            async with self._reader.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed at the end of the block, rolled back when it raises."""
+        with _saying_unavailable():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def pulse(self) -> AsyncIterator[AsyncConnection]:
+        with _saying_unavailable():
+            async with self._pulse.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        for engine in {id(e): e for e in (self._writer, self._reader, self._pulse)}.values():
+            await engine.dispose()
+
+
+@contextmanager
+def _saying_unavailable() -> Iterator[None]:
+    """Translate what the driver says when the database is away; constraint violations pass through."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+        text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        if "disk is full" in text or "No space left" in text:
+            raise DiskFull("The disk of the database is full.", hint="Free some space; nothing was lost.") from error
+        raise Unavailable(
+            f"The database does not answer: {text}", hint="Check that it runs; klepaas goes on."
+        ) from error
+
+
+def normalise(url: str) -> str:
+    """The URL with the async driver we use: `sqlite:///…` and `postgresql://…` are accepted as written."""
+    for prefix, driver in (
+        ("sqlite:", "sqlite+aiosqlite:"),
+        ("postgresql:", "postgresql+psycopg:"),
+        ("postgres:", "postgresql+psycopg:"),
+    ):
+        if url.startswith(prefix):
+            return driver + url.removeprefix(prefix)
+    return url
+
+
+def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        url,
+        poolclass=sa.pool.AsyncAdaptedQueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=WRITE_QUEUE_TIMEOUT_S,
+        connect_args={"timeout": WRITE_QUEUE_TIMEOUT_S},
+    )
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        cursor = connection.cursor()
+        # FULL: a commit is on disk when it returns; a power cut loses nothing we have answered for.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgres(url: sa.URL, *, connections: int, lease_s: float) -> AsyncEngine:
+    # A stopped process must not keep row locks for longer than its lease.
+    idle_ms = int(lease_s * 1000 * 0.6)
+    options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={idle_ms}"
+    return create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=WRITE_QUEUE_TIMEOUT_S,
+        pool_pre_ping=True,
+        connect_args={"options": options, "connect_timeout": 10},
+    )

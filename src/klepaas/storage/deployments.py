@@ -1,0 +1,107 @@
+"""The deployments and their event log, behind `operations.ports.Deployments`."""
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from klepaas.domain.deployment import Deployment, queued
+from klepaas.domain.events import DeploymentQueued, Event, Recorded
+from klepaas.domain.status import Status
+from klepaas.errors import Conflict
+from klepaas.operations.ports import Clock, Submission
+from klepaas.storage import deployment_state, event_log
+from klepaas.storage.database import Database
+from klepaas.storage.tables import deployments
+
+d = deployments.c
+
+SUBMIT_TRIES = 50
+"""Racing submissions of one app repeat until each has its turn: 20 racing ones needed at most 20 tries."""
+
+
+class DeploymentTable:
+    """`node` marks events this process writes outside the engine."""
+
+    def __init__(self, database: Database, clock: Clock, node: str) -> None:
+        self._database, self._clock, self._node = database, clock, node
+
+    async def submit(self, request: DeploymentQueued, *, request_key: str | None) -> Submission:
+        for _ in range(SUBMIT_TRIES):
+            try:
+                async with self._database.write() as connection:
+                    return await self._submit(connection, request, request_key)
+            except sa.exc.IntegrityError:
+                continue  # another submission of this app or this request came between our look and our write
+        raise Conflict("Too many deployments of this app are submitted at the same moment.", hint="Repeat the request.")
+
+    async def _submit(
+        self, connection: AsyncConnection, request: DeploymentQueued, request_key: str | None
+    ) -> Submission:
+        if request_key is not None and (earlier := await _one(connection, d.request_key == request_key)):
+            return Submission(deployment=earlier, is_new=False)
+        now = self._clock.now()
+        new = queued("dep_" + secrets.token_hex(8), request, now)
+        older = await _one(connection, d.app_key == new.app_key, d.status == Status.QUEUED)
+        if older is not None:
+            events = older.supersede(by=new.id, reason="a newer deployment of the same app was requested")
+            if await event_log.write(connection, older, events, at=now, node=self._node) is None:
+                raise sa.exc.IntegrityError("superseded row moved on", None, Exception())
+        number = await connection.scalar(
+            sa.insert(deployments).values(**event_log.columns_of(new), request_key=request_key).returning(d.number)
+        )
+        await event_log.insert_events(connection, new.id, 0, [request], at=now, node=self._node)
+        stored = deployment_state.from_json(deployment_state.to_json(new), number=number or 0)
+        return Submission(deployment=stored, is_new=True, superseded=(older.id,) if older else ())
+
+    async def get(self, deployment_id: str) -> Deployment | None:
+        async with self._database.read() as connection:
+            return await _one(connection, d.id == deployment_id)
+
+    async def by_request(self, request_key: str) -> Deployment | None:
+        async with self._database.read() as connection:
+            return await _one(connection, d.request_key == request_key)
+
+    async def of_project(
+        self,
+        project_id: str,
+        *,
+        environment: str | None = None,
+        status: Collection[Status] = (),
+        before_number: int | None = None,
+        limit: int = 50,
+    ) -> Sequence[Deployment]:
+        query = sa.select(d.state, d.number).where(d.project_id == project_id)
+        if environment is not None:
+            query = query.where(d.environment == environment)
+        if status:
+            query = query.where(d.status.in_(list(status)))
+        if before_number is not None:
+            query = query.where(d.number < before_number)
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(d.number.desc()).limit(limit))
+            return [deployment_state.from_json(row.state, number=row.number) for row in rows]
+
+    async def events(self, deployment_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Recorded]:
+        async with self._database.read() as connection:
+            return await event_log.read(connection, deployment_id, after=after, limit=limit)
+
+    async def decide(self, deployment: Deployment, events: Sequence[Event]) -> Deployment:
+        if not events:
+            return deployment
+        async with self._database.write() as connection:
+            after = await event_log.write(connection, deployment, events, at=self._clock.now(), node=self._node)
+        if after is None:
+            raise Conflict(f"Deployment {deployment.id} went on in the meantime.", hint="Look at it and try again.")
+        return after
+
+    async def counts(self) -> Mapping[Status, int]:
+        async with self._database.read() as connection:
+            rows = await connection.execute(sa.select(d.status, sa.func.count()).group_by(d.status))
+            return {Status(status): count for status, count in rows}
+
+
+async def _one(connection: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> Deployment | None:
+    row = (await connection.execute(sa.select(d.state, d.number).where(*conditions).limit(1))).first()
+    return None if row is None else deployment_state.from_json(row.state, number=row.number)

@@ -1,0 +1,154 @@
+"""Appending to the event log: events, the deployment's row and what follows from them, in one transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from klepaas.domain.deployment import Deployment
+from klepaas.domain.events import (
+    DeploymentSucceeded,
+    Event,
+    Recorded,
+    TrafficReturned,
+    TrafficShiftDecided,
+    event_from,
+)
+from klepaas.storage import deployment_state
+from klepaas.storage.tables import apps, deployment_events, deployments, releases
+
+d = deployments.c
+
+
+def columns_of(deployment: Deployment) -> dict[str, Any]:
+    """The row of a deployment: what queries need as columns, everything as `state`."""
+    return {
+        "id": deployment.id,
+        "project_id": deployment.project_id,
+        "environment": deployment.environment,
+        "app_key": deployment.app_key,
+        "status": deployment.status,
+        "step": deployment.step,
+        "fence": deployment.fence,
+        "seq": deployment.seq,
+        "branch": deployment.branch,
+        "commit_sha": deployment.commit_sha,
+        "commit_message": deployment.commit_message,
+        "release_id": deployment.release_id,
+        "image_ref": deployment.image_ref,
+        "rollback_of": deployment.rollback_of,
+        "cancelled_by": deployment.cancelled_by,
+        "error_message": deployment.failure.message if deployment.failure else None,
+        "created_at": deployment.created_at,
+        "started_at": deployment.started_at,
+        "live_at": deployment.live_at,
+        "finished_at": deployment.finished_at,
+        "state": deployment_state.to_json(deployment),
+    }
+
+
+async def write(
+    connection: AsyncConnection,
+    before: Deployment,
+    events: Sequence[Event],
+    *,
+    at: datetime,
+    node: str,
+    mine: Sequence[sa.ColumnElement[bool]] = (),
+    **changes: Any,
+) -> Deployment | None:
+    """Append events decided on `before`. None, and nothing written, when the row has moved on or is not `mine`."""
+    after = before
+    for event in events:
+        after = after.after(event, at)
+    found = await connection.execute(
+        sa.update(deployments)
+        .where(d.id == before.id, d.seq == before.seq, *mine)
+        .values(**columns_of(after), **changes)
+    )
+    if found.rowcount != 1:
+        return None
+    await insert_events(connection, before.id, before.seq, events, at=at, node=node)
+    for event in events:
+        await _project(connection, after, event, at)
+    return after
+
+
+async def insert_events(
+    connection: AsyncConnection, deployment_id: str, seq: int, events: Sequence[Event], *, at: datetime, node: str
+) -> None:
+    """Number the events from `seq + 1` on."""
+    await connection.execute(
+        sa.insert(deployment_events),
+        [
+            {
+                "deployment_id": deployment_id,
+                "seq": seq + place,
+                "kind": event.kind,
+                "at": at,
+                "node": node,
+                "data": event.data(),
+            }
+            for place, event in enumerate(events, start=1)
+        ],
+    )
+
+
+async def read(
+    connection: AsyncConnection, deployment_id: str, *, after: int = 0, limit: int | None = None
+) -> list[Recorded]:
+    """The events of a deployment from `after + 1` on, in order."""
+    e = deployment_events.c
+    query = sa.select(deployment_events).where(e.deployment_id == deployment_id, e.seq > after).order_by(e.seq)
+    return [_recorded(row) for row in await connection.execute(query.limit(limit))]
+
+
+def _recorded(row: sa.Row[Any]) -> Recorded:
+    return Recorded(
+        deployment_id=row.deployment_id,
+        seq=row.seq,
+        at=row.at,
+        node=row.node,
+        event=event_from(row.kind, row.data),
+    )
+
+
+async def _project(connection: AsyncConnection, deployment: Deployment, event: Event, at: datetime) -> None:
+    """What other tables say because of this event."""
+    app = apps.c.key == deployment.app_key
+    match event:
+        case TrafficShiftDecided():
+            await connection.execute(
+                sa.update(apps)
+                .where(app)
+                .values(
+                    live_release_id=event.release_id,
+                    live_deployment_id=deployment.id,
+                    previous_release_id=event.previous_release_id,
+                )
+            )
+        case TrafficReturned():
+            await connection.execute(
+                sa.update(apps)
+                .where(app, apps.c.live_release_id == event.release_id)
+                .values(
+                    live_release_id=event.previous_release_id,
+                    live_deployment_id=event.previous_deployment_id,
+                    previous_release_id=None,
+                )
+            )
+        case DeploymentSucceeded():
+            await connection.execute(
+                sa.update(releases)
+                .where(releases.c.id == event.release_id, releases.c.proven_at.is_(None))
+                .values(proven_at=at)
+            )
+            await connection.execute(
+                sa.update(apps)
+                .where(app, apps.c.live_release_id == event.release_id)
+                .values(health="healthy", health_detail="", observed_at=at)
+            )
+        case _:
+            pass

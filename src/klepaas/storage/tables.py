@@ -1,0 +1,256 @@
+"""The tables, as SQLAlchemy Core sees them. `migrations/` makes them; a test holds the two together."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware time in UTC. SQLite keeps it as text without a zone, which old clients' date functions read."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times are aware UTC")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A rising integer key: SQLite only counts up by itself for its own INTEGER."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
+owners = sa.Table(
+    "owners",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("name", sa.String(80), nullable=False, unique=True),
+    sa.Column("created_at", Utc, nullable=False),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("owner_id", sa.ForeignKey("owners.id"), nullable=False),
+    sa.Column("name", sa.String(80), nullable=False),
+    sa.Column("secret_hash", sa.String(64), nullable=False),
+    sa.Column("scope", sa.String(20), nullable=False),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.Column("expires_at", Utc),
+    sa.Column("revoked_at", Utc),
+)
+
+connections = sa.Table(
+    "connections",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("owner_id", sa.ForeignKey("owners.id"), nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("name", sa.String(80), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.UniqueConstraint("owner_id", "name"),
+)
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(40), nullable=False, unique=True),
+    sa.Column("owner_id", sa.ForeignKey("owners.id"), nullable=False),
+    sa.Column("name", sa.String(40), nullable=False),
+    sa.Column("repository_kind", sa.String(20), nullable=False),
+    sa.Column("repository_location", sa.String(500), nullable=False),
+    sa.Column("github_owner", sa.String(255), nullable=False),
+    sa.Column("github_repo", sa.String(255), nullable=False),
+    sa.Column("branch", sa.String(255), nullable=False),
+    sa.Column("environment", sa.String(40), nullable=False),
+    sa.Column("target", sa.String(40), nullable=False),
+    sa.Column("settings", Json, nullable=False),
+    sa.Column("auto_deploy", sa.Boolean, nullable=False, default=False),
+    sa.Column("connection_id", sa.ForeignKey("connections.id")),
+    sa.Column("github_installation_id", sa.String(40)),
+    sa.Column("sc_project_id", sa.String(80)),
+    sa.Column("sc_repo_name", sa.String(255)),
+    sa.Column("build_project_id", sa.String(80)),
+    sa.Column("deploy_project_id", sa.String(80)),
+    sa.Column("pipeline_id", sa.String(80)),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.Column("updated_at", Utc, nullable=False),
+    sa.Column("retired_at", Utc),
+    sa.Index("one_project_per_name", "owner_id", "name", unique=True, **_where("retired_at IS NULL")),
+    sqlite_autoincrement=True,
+)
+
+variables = sa.Table(
+    "variables",
+    metadata,
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("environment", sa.String(40), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("updated_at", Utc, nullable=False),
+)
+
+apps = sa.Table(
+    "apps",
+    metadata,
+    sa.Column("key", sa.String(100), primary_key=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("environment", sa.String(40), nullable=False),
+    sa.Column("name", sa.String(100), nullable=False, unique=True),
+    sa.Column("live_release_id", sa.String(40)),
+    sa.Column("live_deployment_id", sa.String(40)),
+    sa.Column("previous_release_id", sa.String(40)),
+    sa.Column("warm_release_id", sa.String(40)),
+    sa.Column("warm_until", Utc),
+    sa.Column("health", sa.String(20), nullable=False, default="absent"),
+    sa.Column("health_detail", sa.Text, nullable=False, default=""),
+    sa.Column("observed_at", Utc),
+    sa.UniqueConstraint("project_id", "environment"),
+)
+
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("environment", sa.String(40), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("deployment_id", sa.String(40), nullable=False, unique=True),
+    sa.Column("commit_sha", sa.String(40), nullable=False),
+    sa.Column("image_digest", sa.String(80), nullable=False),
+    sa.Column("image_ref", sa.String(500), nullable=False),
+    sa.Column("settings", Json, nullable=False),
+    sa.Column("container_port", sa.Integer, nullable=False),
+    sa.Column("variable_names", Json, nullable=False),
+    sa.Column("environment_digest", sa.String(64), nullable=False),
+    sa.Column("sealed_variables", sa.LargeBinary, nullable=False),
+    sa.Column("proven_at", Utc),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.UniqueConstraint("project_id", "environment", "number"),
+)
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(40), nullable=False, unique=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), nullable=False),
+    sa.Column("environment", sa.String(40), nullable=False),
+    sa.Column("app_key", sa.String(100), nullable=False),
+    sa.Column("request_key", sa.String(200), unique=True),
+    sa.Column("status", sa.String(40), nullable=False),
+    sa.Column("step", sa.String(40), nullable=False),
+    sa.Column("node", sa.String(40)),
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("look_again_at", sa.Float),
+    sa.Column("branch", sa.String(255), nullable=False),
+    sa.Column("commit_sha", sa.String(40)),
+    sa.Column("commit_message", sa.Text, nullable=False, default=""),
+    sa.Column("release_id", sa.String(40)),
+    sa.Column("image_ref", sa.String(500)),
+    sa.Column("rollback_of", sa.String(40)),
+    sa.Column("cancelled_by", sa.String(120)),
+    sa.Column("error_message", sa.Text),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.Column("started_at", Utc),
+    sa.Column("live_at", Utc),
+    sa.Column("finished_at", Utc),
+    sa.Column("state", Json, nullable=False),
+    sa.Index("one_queued_per_app", "app_key", unique=True, **_where("status = 'queued'")),
+    sa.Index("one_running_per_app", "app_key", unique=True, **_where("status IN ('running', 'unknown')")),
+    sa.Index("active_deployments", "created_at", **_where("status IN ('queued', 'running', 'unknown')")),
+    sa.Index("deployments_of_an_app", "app_key", "number"),
+    sqlite_autoincrement=True,
+)
+
+deployment_events = sa.Table(
+    "deployment_events",
+    metadata,
+    sa.Column("deployment_id", sa.ForeignKey("deployments.id"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(60), nullable=False),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("node", sa.String(40), nullable=False),
+    sa.Column("data", Json, nullable=False),
+)
+
+nodes = sa.Table(
+    "nodes",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("lease_until", sa.Float, nullable=False),
+)
+
+port_leases = sa.Table(
+    "port_leases",
+    metadata,
+    sa.Column("port", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("holder", sa.String(120), nullable=False, unique=True),
+    sa.Column("leased_at", Utc, nullable=False),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.String(80), primary_key=True),
+    sa.Column("event", sa.String(80), nullable=False),
+    sa.Column("headers", Json, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", Utc, nullable=False),
+    sa.Column("decision", sa.String(40)),
+    sa.Column("reason", sa.Text),
+    sa.Column("deployment_id", sa.String(40)),
+)
+
+observations = sa.Table(
+    "observations",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("app_key", sa.String(100), nullable=False),
+    sa.Column("release_id", sa.String(40)),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("health", sa.String(20), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("data", Json, nullable=False),
+    sa.Index("observations_of_an_app", "app_key", "number"),
+    sqlite_autoincrement=True,
+)
+
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""Single values of this installation: its instance id, the check of its encryption key."""
