@@ -7,9 +7,9 @@ Every method may be called again after a crash, and by a new owner while a pause
 it creates, adopts what is there, and says `Unavailable` when the place cannot be asked now (the workflow tries
 again) or `Rejected` when it says no."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from klepaas.domain.observation import Observation, TrafficAnswer
 from klepaas.domain.project import App
@@ -93,3 +93,42 @@ class KeepsWarm(Protocol):
 
     async def park(self, app: App, release: Release) -> bool:
         """Freeze the release; False when there is no room to keep it (then the caller removes it)."""
+
+
+@runtime_checkable
+class WatchesItself(Protocol):
+    """A target that tells when something happened, so that a watcher looks at once instead of at its next turn."""
+
+    def changes(self) -> AsyncIterator[str]:
+        """Names of apps (`App.name`) whose workloads changed; an empty name means that anything may have changed
+        (the front door did, or the target was out of reach). Never ends, never raises when the target is away."""
+
+
+@runtime_checkable
+class RepairsFront(Protocol):
+    """A target whose front door klepaas keeps in repair. Cheap when there is nothing to do."""
+
+    async def repair(self, app: App, hosts: Sequence[str], live: Release | None) -> Sequence[str]:
+        """Have the front door serve `live` (nothing when None), as the record says. Returns what was wrong and
+        was put right, one sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A workload of ours that exists on a target, whether or not the record knows it. `app` is an `App.name`."""
+
+    app: str
+    release_id: str
+    workload_id: str
+    state: Literal["running", "parked", "stopped"]
+
+
+@runtime_checkable
+class ShowsEverything(Protocol):
+    """A target that can list all that this klepaas ever made on it, so that nothing is left behind."""
+
+    async def everything(self) -> Sequence[Found]:
+        """Every workload that carries the mark of this klepaas. Never shows anybody else's."""
+
+    async def discard(self, found: Found) -> None:
+        """Take away a workload the record does not know; its log is saved first. Idempotent."""

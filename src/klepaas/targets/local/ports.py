@@ -13,6 +13,11 @@ class PortLeases(Protocol):
     async def replace(self, holder: str, taken: int) -> int:
         """Lease another port because a stranger holds `taken`; it is not offered again for a while."""
 
+    async def hand_over(self, holder: str, to: str) -> int | None:
+        """Give the holder's port to `to`, atomically; None when the holder has no port (any more) or `to` has one.
+
+        This is how an app gets a front door that the proxy already serves."""
+
     async def free(self, holder: str) -> None:
         """End the lease. Idempotent."""
 
