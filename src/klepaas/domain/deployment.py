@@ -89,6 +89,7 @@ class Deployment:
     image_digest: str | None = None
     image_ref: str | None = None
     exposed_ports: tuple[int, ...] = ()
+    settings_of: str | None = None
     note: str = ""
     started_at: datetime | None = None
     live_at: datetime | None = None
@@ -228,6 +229,7 @@ def queued(deployment_id: str, event: DeploymentQueued, at: datetime) -> Deploym
         rollback_of=event.rollback_of,
         release_id=event.release_id,
         image_digest=event.image_digest,
+        settings_of=event.settings_of,
         note=event.note,
     )
 

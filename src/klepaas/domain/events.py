@@ -48,6 +48,8 @@ class DeploymentQueued(Event):
     release_id: str | None = None
     """The earlier release to run again; None when an image has to be built."""
     image_digest: str | None = None
+    settings_of: str | None = None
+    """The earlier release whose settings and variables a rebuilt image runs with; None takes the project's."""
     note: str = ""
 
 

@@ -1,0 +1,100 @@
+"""Start and cancel deployments."""
+
+import hashlib
+from dataclasses import dataclass
+
+from klepaas.domain.actor import Actor, Scope
+from klepaas.domain.deployment import Deployment
+from klepaas.domain.events import DeploymentQueued
+from klepaas.domain.project import parse_name
+from klepaas.domain.repository import parse_branch, parse_commit
+from klepaas.domain.status import Stage
+from klepaas.errors import Conflict, Invalid, NotFound
+from klepaas.operations import projects
+from klepaas.operations.context import Context
+from klepaas.operations.ports import Submission
+
+MAX_REQUEST_KEY = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentRequest:
+    """What to deploy. `commit` None means the head of the branch at the moment it is fetched.
+
+    `request_key` names the request: repeated with the same key it is the same deployment."""
+
+    project: str
+    environment: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+    rebuild: bool = False
+    request_key: str | None = None
+    trigger: str = "manual"
+    note: str = ""
+
+
+async def start(context: Context, actor: Actor, request: DeploymentRequest) -> Submission:
+    """Queue a deployment and wake the engine. Errors: NotFound, Invalid, NotAllowed."""
+    actor.require(Scope.DEPLOY)
+    project = await projects.find(context, actor, request.project)
+    environment = parse_name(request.environment, "environment") if request.environment else project.environment
+    event = DeploymentQueued(
+        project_id=project.id,
+        environment=environment,
+        branch=parse_branch(request.branch or project.branch),
+        commit_sha=parse_commit(request.commit) if request.commit else None,
+        rebuild=request.rebuild,
+        trigger=request.trigger,
+        actor=actor.label,
+        first_step=Stage.FETCH,
+        note=request.note[:500],
+    )
+    await context.apps.ensure(project, environment)
+    return await submit(context, event, scoped_key(project.id, request.request_key))
+
+
+async def submit(context: Context, event: DeploymentQueued, request_key: str | None) -> Submission:
+    """Record the deployment, then ring the bells of those who carry and those who watch."""
+    submission = await context.deployments.submit(event, request_key=request_key)
+    if submission.is_new:
+        context.runner.wake()
+    for deployment_id in submission.superseded:
+        context.feed.tell(deployment_id)
+    return submission
+
+
+async def cancel(context: Context, actor: Actor, deployment_id: str) -> Deployment:
+    """End a deployment that is not live yet. Errors: NotFound; Conflict when it is live or has ended."""
+    actor.require(Scope.DEPLOY)
+    while True:
+        deployment = await find(context, actor, deployment_id)
+        events = deployment.cancel(actor=actor.label)
+        try:
+            cancelled = await context.deployments.decide(deployment, events)
+        except Conflict:
+            continue  # it went on in the meantime: decide again on what it is now
+        break
+    context.runner.interrupt(deployment_id)
+    context.runner.wake()
+    context.feed.tell(deployment_id)
+    return cancelled
+
+
+async def find(context: Context, actor: Actor, deployment_id: str) -> Deployment:
+    """The deployment, if its project is the actor's. Errors: NotFound."""
+    deployment = await context.deployments.get(deployment_id)
+    project = await context.projects.get(deployment.project_id) if deployment else None
+    if deployment is None or project is None or not actor.owns(project.owner_id):
+        raise NotFound(
+            f"There is no deployment {deployment_id[:80]!r}.", hint="List a project's with: klepaas history PROJECT"
+        )
+    return deployment
+
+
+def scoped_key(project_id: str, key: str | None) -> str | None:
+    """A caller's request key, unique within the project. Errors: Invalid."""
+    if key is None:
+        return None
+    if not key or len(key) > MAX_REQUEST_KEY or not key.isprintable():
+        raise Invalid("The request key must have 1 to 100 printable characters.", hint="A UUID is a good key.")
+    return f"{project_id}:{hashlib.sha256(key.encode()).hexdigest()}"
