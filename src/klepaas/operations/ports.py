@@ -255,12 +255,16 @@ class BuildLogWriter(Protocol):
 
 
 class Feed(Protocol):
-    """Wakes those who wait for news of a deployment. A missed wake costs time, never an event."""
+    """News for those who watch. A missed bell costs time, never an event."""
 
-    def tell(self, deployment_id: str) -> None: ...
+    def tell(self, deployment_id: str) -> None:
+        """Ring: something was written about this deployment."""
+
+    def events(self, deployment_id: str, *, after: int) -> AsyncIterator[Recorded]:
+        """Every event with a number above `after`, once and in order; ends after the terminal one."""
 
     def news(self, deployment_id: str) -> AsyncIterator[None]:
-        """Yields whenever something may have happened, at least every second."""
+        """Yields at once and then whenever something may have happened."""
 
 
 class Runner(Protocol):

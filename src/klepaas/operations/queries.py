@@ -15,7 +15,6 @@ from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState, LogLine, WatchedChange
 from klepaas.targets.protocol import ShiftsTraffic
 
-EVENTS_AT_ONCE = 500
 LINES_AT_ONCE = 1000
 
 
@@ -81,20 +80,11 @@ async def events(context: Context, actor: Actor, deployment_id: str, *, after: i
     return await context.deployments.events(deployment_id, after=after, limit=limit)
 
 
-async def follow(context: Context, deployment_id: str, *, after: int) -> AsyncIterator[Recorded]:
+def follow(context: Context, deployment_id: str, *, after: int) -> AsyncIterator[Recorded]:
     """Every event after `after`, once and in order, as it comes; ends after the terminal one.
 
     The caller has checked that the deployment may be seen."""
-    async for _ in context.feed.news(deployment_id):
-        while batch := await context.deployments.events(deployment_id, after=after, limit=EVENTS_AT_ONCE):
-            for each in batch:
-                after = each.seq
-                yield each
-                if each.event.leads_to is not None and each.event.leads_to.is_terminal:
-                    return
-        deployment = await context.deployments.get(deployment_id)
-        if deployment is None or (deployment.status.is_terminal and deployment.seq <= after):
-            return
+    return context.feed.events(deployment_id, after=after)
 
 
 async def build_log(
