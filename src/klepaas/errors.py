@@ -14,7 +14,7 @@
         │   └── DiskFull
         └── Rejected             repeating will not help
             ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed
-            ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty
+            ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty, DockerfileUnusable, ContextUnusable
             ├── BuildFailed, ImageMissing
             ├── NotHealthy, SwitchFailed
             └── EngineTooOld, DeadlinePassed
@@ -133,6 +133,18 @@ class DockerfileAmbiguous(Rejected):
 
 class DockerfileEmpty(Rejected):
     code = "dockerfile_empty"
+
+
+class DockerfileUnusable(Rejected):
+    """It leaves the repository, is no ordinary file, or is far too large."""
+
+    code = "dockerfile_unusable"
+
+
+class ContextUnusable(Rejected):
+    """The build context is not a folder of the repository."""
+
+    code = "context_unusable"
 
 
 class BuildFailed(Rejected):
