@@ -39,7 +39,7 @@ async def status(context: Context, actor: Actor, reference: str, environment: st
     place = environment or project.environment
     state = await context.apps.get(project.id, place)
     recent = await context.deployments.of_project(project.id, environment=place, limit=20)
-    target = context.targets.get(project.target)
+    target = context.targets[project.target]
     urls: Sequence[str] = ()
     if state is not None and state.live_release_id and isinstance(target, ShiftsTraffic):
         urls = (await target.open(state.app, project.settings.hosts)).urls
