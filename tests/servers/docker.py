@@ -44,9 +44,7 @@ class DockerDaemon:
 
     def start(self) -> None:
         """Have the engine answering. After `kill` it starts again with the same data."""
-        if self.netns and not Path("/var/run/netns", self.netns).exists():
-            _ip("netns", "add", self.netns)
-            _ip("-n", self.netns, "link", "set", "lo", "up")
+        self.make_namespace()
         (self.folder / "pid").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
@@ -58,6 +56,12 @@ class DockerDaemon:
                 start_new_session=True,  # Ctrl-C is for pytest, which then stops us in order
             )
         self._wait_until_it_answers()
+
+    def make_namespace(self) -> None:
+        """Have the network namespace, without an engine in it. Idempotent."""
+        if self.netns and not Path("/var/run/netns", self.netns).exists():
+            _ip("netns", "add", self.netns)
+            _ip("-n", self.netns, "link", "set", "lo", "up")
 
     def kill(self) -> None:
         """End dockerd and its containerd as a power cut would; containers' own processes may live on."""
@@ -158,7 +162,7 @@ def remove_everything(host: str, *, label: str) -> None:
 
 def _client(host: str) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
-    return httpx.Client(transport=transport, base_url="http://docker", timeout=60)
+    return httpx.Client(transport=transport, base_url="http://docker", timeout=60, trust_env=False)
 
 
 def _daemon_environment() -> dict[str, str]:
