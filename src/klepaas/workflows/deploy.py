@@ -1,0 +1,231 @@
+"""Carry a deployment through its stages: fetch → build → release → verify → promote → retire.
+
+This module holds the order, the deadlines and what happens when a stage gives up; `steps.py` holds what each
+stage does. `step` in the row is the checkpoint: after a crash the deployment goes on with the step it names."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+import structlog
+
+from klepaas.domain.deployment import ABANDON, DONE, SETTLE, Failure
+from klepaas.domain.events import Event, RetryScheduled, StageFinished, StageStarted
+from klepaas.domain.status import Stage, Status
+from klepaas.errors import DeadlinePassed, KlepaasError, NotHealthy, Unavailable
+from klepaas.operations.ports import Lost
+from klepaas.settings import Deadlines
+from klepaas.targets.protocol import Reached
+from klepaas.workflows.abandon import Abandon
+from klepaas.workflows.engine import Run
+from klepaas.workflows.scene import Scene
+from klepaas.workflows.stages import Interrupted, within
+from klepaas.workflows.steps import Outcome, Steps
+
+log = structlog.get_logger()
+
+WAY: Mapping[Stage, str] = {
+    Stage.FETCH: Stage.BUILD,
+    Stage.BUILD: Stage.RELEASE,
+    Stage.RELEASE: Stage.VERIFY,
+    Stage.VERIFY: Stage.PROMOTE,
+    Stage.PROMOTE: Stage.RETIRE,
+    Stage.RETIRE: DONE,
+}
+"""Each stage and the step after it. Targets that push images somewhere put Stage.PUBLISH after the build."""
+
+TRANSITIONS: tuple[str, ...] = (
+    "claimed",
+    *(f"{stage}.{moment}" for stage in WAY for moment in ("started", "done", "recorded")),
+    "abandon.started",
+    "abandon.done",
+    "abandon.recorded",
+    "settle.started",
+    "ended",
+)
+"""Every point between two writes of a deployment. Targets add one after each outside effect of theirs."""
+
+OUTSIDE_STAGES = frozenset({Stage.RELEASE, Stage.VERIFY, Stage.PROMOTE})
+"""Stages after whose deadline something of ours may stand outside that nobody can look at: the outcome is unknown."""
+
+SETTLE_EVERY = timedelta(seconds=10)
+SETTLE_FOR_S = 60.0
+ABANDON_FOR_S = 60.0
+
+
+class Deploy:
+    """`carry` takes a claimed deployment to its end, or lets go of it so that it is looked at again."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        abandon: Abandon,
+        scene: Callable[[Run], Awaitable[Scene]],
+        deadlines: Deadlines,
+        *,
+        attempts: int,
+        reached: Reached,
+    ) -> None:
+        self._steps, self._abandon, self._scene = steps, abandon, scene
+        self._deadlines, self._attempts, self._reached = deadlines, attempts, reached
+
+    async def carry(self, run: Run) -> None:
+        scene = await self._scene(run)
+        if run.deployment.fence > self._attempts and run.deployment.step not in {ABANDON, SETTLE}:
+            await run.record(*run.deployment.give_up(_stage_of(run), self._poisoned(run)))
+        begun: tuple[Event, ...] = ()
+        while run.deployment.step != DONE:
+            match run.deployment.step:
+                case step if step == ABANDON:
+                    await self._give_back(run, scene)
+                    return
+                case step if step == SETTLE:
+                    await self._settle(run, scene)
+                    return
+                case step:
+                    begun = await self._pass(run, scene, Stage(step), begun)
+        await self._reached("ended")
+
+    async def _pass(self, run: Run, scene: Scene, stage: Stage, begun: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Go through one stage. Returns what was recorded already about the next one's beginning."""
+        if not begun:
+            await run.record(StageStarted(stage=stage, fence=run.deployment.fence))
+        await self._reached(f"{stage}.started")
+        started = time.monotonic()
+        try:
+            outcome = await within(run, self._deadline(run, scene, stage), self._do(run, scene, stage), what=stage)
+        except Lost:
+            raise
+        except Interrupted:
+            if run.deployment.live_at is None:
+                return await self._stop(run, stage, _cancelled(stage))
+            run.interrupted.clear()  # live already: too late to cancel, the stage is taken up again
+            return ()
+        except Exception as fault:
+            return await self._fail(run, scene, stage, fault)
+        await self._reached(f"{stage}.done")
+        return await self._advance(run, stage, outcome, time.monotonic() - started)
+
+    async def _advance(self, run: Run, stage: Stage, outcome: Outcome, took_s: float) -> tuple[Event, ...]:
+        following = WAY[stage]
+        finished = StageFinished(stage=stage, took_s=round(took_s, 4), next_step=following, detail=outcome.detail)
+        if outcome.failure is not None:
+            # The stage did its work and the work says no: what it saw is recorded with the reason.
+            await run.record(*outcome.events, *run.deployment.give_up(stage, outcome.failure))
+            return ()
+        if following == DONE:
+            await run.record(*outcome.events, finished, *run.deployment.succeed())
+            await self._reached(f"{stage}.recorded")
+            return ()
+        begun = (StageStarted(stage=Stage(following), fence=run.deployment.fence),)
+        await run.record(*outcome.events, finished, *begun)
+        await self._reached(f"{stage}.recorded")
+        return begun
+
+    def _do(self, run: Run, scene: Scene, stage: Stage) -> Awaitable[Outcome]:
+        async def on_retry(attempt: int, wait_s: float, reason: Unavailable) -> None:
+            await run.record(
+                RetryScheduled(
+                    stage=stage, attempt=attempt, wait_s=round(wait_s, 2), code=reason.code, message=reason.message
+                )
+            )
+
+        return self._steps.of(stage)(run, scene, on_retry)
+
+    def _deadline(self, run: Run, scene: Scene, stage: Stage) -> timedelta:
+        """The stage's own deadline, cut short by that of the whole deployment until it is live."""
+        own: timedelta = (
+            timedelta(seconds=scene.settings_now.health_timeout_s)
+            if stage is Stage.VERIFY
+            else getattr(self._deadlines, stage.value)
+        )
+        if run.deployment.live_at is not None or run.deployment.started_at is None:
+            return own
+        left = run.deployment.started_at + self._deadlines.deployment - scene.now()
+        return max(min(own, left), timedelta(0))
+
+    async def _fail(self, run: Run, scene: Scene, stage: Stage, fault: Exception) -> tuple[Event, ...]:
+        error = _explained(fault)
+        if stage is Stage.RETIRE:
+            # The new release is live; the old one that could not be retired is the reconciler's from now on.
+            log.warning("retire_failed", code=error.code, reason=error.message, exc_info=fault)
+            detail = f"{error.message} It is cleaned up later."
+            return await self._advance(run, stage, Outcome(detail=detail), 0.0)
+        if not isinstance(fault, KlepaasError):
+            log.error("stage_crashed", stage=stage, exc_info=fault)
+        if isinstance(error, DeadlinePassed) and stage in OUTSIDE_STAGES and not await scene.can_be_asked():
+            await run.record(
+                *run.deployment.lose_sight(
+                    stage,
+                    code=error.code,
+                    message=f"{error.message} The target cannot be asked; klepaas looks again until it can.",
+                )
+            )
+            return ()
+        if isinstance(error, DeadlinePassed) and (better := self._steps.too_late(run)):
+            error = NotHealthy(better, hint="Its last lines and the answers to the probe are in the evidence.")
+        evidence = {**error.evidence, **(await self._steps.evidence(run, scene, stage))}
+        failure = Failure(
+            stage=stage,
+            code=error.code,
+            message=error.message,
+            hint=error.hint,
+            evidence=evidence,
+            ends_as=Status.FAILED,
+        )
+        return await self._stop(run, stage, failure)
+
+    async def _stop(self, run: Run, stage: Stage, failure: Failure) -> tuple[Event, ...]:
+        await run.record(*run.deployment.give_up(stage, failure))
+        return ()
+
+    async def _give_back(self, run: Run, scene: Scene) -> None:
+        """Undo what was started, then write the end. What cannot be undone now is the reconciler's."""
+        await self._reached("abandon.started")
+        await self._abandon.undo(run, scene, timeout=timedelta(seconds=ABANDON_FOR_S))
+        await self._reached("abandon.done")
+        await run.record(*run.deployment.end_abandoned())
+        await self._reached("abandon.recorded")
+
+    async def _settle(self, run: Run, scene: Scene) -> None:
+        """Look at a deployment whose outcome is unknown; end it by what is seen, or look again later."""
+        await self._reached("settle.started")
+        seen = await self._steps.settled(scene, run, timeout=timedelta(seconds=SETTLE_FOR_S))
+        if seen is None:
+            await run.look_again_in(SETTLE_EVERY)
+        elif seen.release_id is not None and seen.release_id == run.deployment.release_id:
+            await run.record(*run.deployment.succeed(seen=seen))
+        else:
+            failure = run.deployment.failure
+            assert failure is not None
+            await run.record(*run.deployment.give_up(Stage(failure.stage), failure))
+            await self._give_back(run, scene)
+
+    def _poisoned(self, run: Run) -> Failure:
+        return Failure(
+            stage=_stage_of(run),
+            code="too_many_attempts",
+            message=f"klepaas died {run.deployment.fence - 1} times while it carried this deployment and gave it up.",
+            hint="Look into the log of klepaas, then deploy again.",
+            evidence={"attempts": run.deployment.fence - 1},
+            ends_as=Status.FAILED,
+        )
+
+
+def _stage_of(run: Run) -> Stage:
+    return run.deployment.stage or Stage.FETCH
+
+
+def _cancelled(stage: Stage) -> Failure:
+    return Failure(
+        stage=stage, code="cancelled", message="It was cancelled.", hint="", evidence={}, ends_as=Status.CANCELLED
+    )
+
+
+def _explained(fault: Exception) -> KlepaasError:
+    if isinstance(fault, KlepaasError):
+        return fault
+    return KlepaasError(
+        f"klepaas met a fault of its own ({type(fault).__name__}).",
+        hint="The log of klepaas has the details; please report them.",
+    )

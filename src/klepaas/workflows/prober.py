@@ -1,0 +1,82 @@
+"""A bounded prober watches one switch of traffic from outside: the zero-downtime certificate.
+
+It asks through the front door, as a user would, from just before the switch until shortly after it."""
+
+import asyncio
+import math
+from datetime import datetime
+
+from klepaas.domain.observation import SwitchCertificate, TrafficAnswer
+from klepaas.targets.protocol import ShiftsTraffic
+from klepaas.workflows.scene import Scene
+
+EVERY_S = 0.02
+"""Rest between two requests: 50 a second show an interruption of that length and cost the app nothing."""
+AFTER_S = 0.3
+"""How long it goes on after the switch; a request refused by the switch fails within milliseconds."""
+MOST_REQUESTS = 3000
+MOST_IN_FLIGHT = 16
+PATIENCE_S = 5.0
+"""A request that takes longer counts as failed."""
+
+
+class Prober:
+    """Use as an async context manager around the switch; `certificate` afterwards."""
+
+    def __init__(self, scene: Scene, door: ShiftsTraffic) -> None:
+        self._scene, self._door = scene, door
+        self._answers: list[TrafficAnswer | None] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self._began_at = scene.now()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Prober":
+        self._loop = asyncio.create_task(self._probe())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    async def certificate(self, switched_at: datetime) -> SwitchCertificate:
+        """Go on for a moment after the switch, then say what was seen."""
+        await asyncio.sleep(AFTER_S)
+        if self._loop is not None:
+            self._loop.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=PATIENCE_S)
+        answers = [a for a in self._answers if a is not None]
+        failures = [a for a in answers if a.status is None or a.status >= 500]
+        silent = len(self._answers) - len(answers)
+        return SwitchCertificate(
+            requests=len(self._answers),
+            failed=len(failures) + silent,
+            p99_ms=_p99([a.took_ms for a in answers] + [PATIENCE_S * 1000] * silent),
+            switched_at=switched_at,
+            began_at=self._began_at,
+            ended_at=self._scene.now(),
+            failures=tuple(f.detail or f"HTTP {f.status}" for f in failures[:5]),
+        )
+
+    async def _probe(self) -> None:
+        while len(self._answers) < MOST_REQUESTS:
+            if len(self._asking) < MOST_IN_FLIGHT:
+                task = asyncio.create_task(self._ask(len(self._answers)))
+                self._answers.append(None)
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+            await asyncio.sleep(EVERY_S)
+
+    async def _ask(self, place: int) -> None:
+        path = self._scene.settings_now.health_path
+        self._answers[place] = await self._door.answering(self._scene.app, path)
+
+
+def _p99(times_ms: list[float]) -> float:
+    if not times_ms:
+        return 0.0
+    ordered = sorted(times_ms)
+    return round(ordered[math.ceil(len(ordered) * 0.99) - 1], 2)

@@ -1,0 +1,57 @@
+"""What a deployment is about: its project, app, target and settings, read once when it is taken on."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from klepaas.domain.connection import Credential
+from klepaas.domain.project import App, Project, ProjectSettings
+from klepaas.errors import NotFound, Outside
+from klepaas.operations.context import Context
+from klepaas.targets.protocol import Target
+from klepaas.workflows.engine import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """`settings_now` are those the new release runs with: the project's, or those of the release gone back to.
+
+    `credential` opens the project's connection at the moment of use; None when the repository needs none."""
+
+    project: Project
+    app: App
+    target: Target
+    settings_now: ProjectSettings
+    credential: Callable[[], Awaitable[Credential | None]]
+    now: Callable[[], datetime]
+
+    async def can_be_asked(self) -> bool:
+        """Whether the target answers now."""
+        try:
+            await self.target.check()
+        except Outside:
+            return False
+        return True
+
+
+async def scene_of(context: Context, run: Run) -> Scene:
+    """Read what the claimed deployment is about. Errors: NotFound when its project is gone (a bug)."""
+    deployment = run.deployment
+    project = await context.projects.get(deployment.project_id)
+    if project is None:
+        raise NotFound(f"The project {deployment.project_id} of deployment {deployment.id} is gone.")
+    state = await context.apps.ensure(project, deployment.environment)
+    like = deployment.release_id or deployment.settings_of
+    release = await context.releases.get(like) if like else None
+
+    async def credential() -> Credential | None:
+        return await context.connections.open(project.connection_id) if project.connection_id else None
+
+    return Scene(
+        project=project,
+        app=state.app,
+        target=context.targets[project.target],
+        settings_now=release.settings if release else project.settings,
+        credential=credential,
+        now=context.clock.now,
+    )

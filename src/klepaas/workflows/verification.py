@@ -1,0 +1,80 @@
+"""Wait until a new release is healthy, or say why it is not."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from klepaas.domain.observation import Health, Observation
+from klepaas.domain.release import Release
+from klepaas.errors import NotHealthy
+from klepaas.workflows.scene import Scene
+
+FIRST_REST_S = 0.015
+QUICK_FOR_S = 2.0
+REST_GROWTH = 1.3
+LONGEST_REST_S = 0.25
+"""Every 15 ms for two seconds, then slower up to 250 ms: readiness is seen about 2 ms after it comes, and an app
+that boots for a minute is asked some 250 times."""
+GOOD_IN_A_ROW = 2
+RESTARTS = 3
+"""A container that ended this often while it started will not start."""
+ANSWERS_KEPT = 20
+
+
+@dataclass
+class Verification:
+    """One wait. `last` and `answers` are the evidence, also after a deadline cut the wait short."""
+
+    scene: Scene
+    release: Release
+    last: Observation | None = None
+    probes: int = 0
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    async def healthy(self) -> Observation:
+        """The observation that proves it. Errors: NotHealthy when it cannot become healthy any more."""
+        began, rest, good = time.monotonic(), FIRST_REST_S, 0
+        while True:
+            seen = await self.scene.target.observe(self.scene.app, self.release)
+            self._keep(seen)
+            good = good + 1 if seen.health is Health.HEALTHY else 0
+            if good >= GOOD_IN_A_ROW:
+                return seen
+            if reason := _hopeless(seen):
+                raise NotHealthy(reason, hint="Its last lines and the answers to the probe are in the evidence.")
+            if good == 0:
+                await asyncio.sleep(rest)
+                if time.monotonic() - began > QUICK_FOR_S:
+                    rest = min(rest * REST_GROWTH, LONGEST_REST_S)
+
+    def evidence(self) -> dict[str, Any]:
+        if self.last is None:
+            return {}
+        return {"observation": self.last.as_dict(), "probe_answers": self.answers, "probes": self.probes}
+
+    def too_late(self) -> str:
+        """The sentence for a release that was not healthy in time."""
+        limit = f"{self.scene.settings_now.health_timeout_s:g} s"
+        why = self.last.detail if self.last and self.last.detail else "nothing was seen of it"
+        return f"The new release did not become healthy within {limit}: {why}"
+
+    def _keep(self, seen: Observation) -> None:
+        self.last = seen
+        self.probes += 1
+        said = seen.probe.detail if seen.probe else seen.detail
+        if self.answers and self.answers[-1]["said"] == said:
+            self.answers[-1]["times"] += 1
+        else:
+            self.answers.append({"at": seen.at.isoformat().replace("+00:00", "Z"), "said": said, "times": 1})
+            del self.answers[:-ANSWERS_KEPT]
+
+
+def _hopeless(seen: Observation) -> str:
+    if seen.health is Health.ABSENT:
+        return "The new release is gone: somebody removed it while it was starting."
+    if seen.health is Health.STOPPED and not seen.restarts:
+        return f"The new release ended before it was healthy: {seen.detail}"
+    if seen.restarts >= RESTARTS:
+        return f"The new release ends again and again ({seen.restarts} restarts): {seen.detail}"
+    return ""
