@@ -1,0 +1,16 @@
+"""A migrated database of the test's own, once per kind of database."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from klepaas.storage.database import Database
+from klepaas.storage.migrate import migrate
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await migrate(database)
+    yield database
+    await database.close()
