@@ -119,6 +119,9 @@ class Queue(Protocol):
 
     async def leave(self, node: str) -> None: ...
 
+    async def leads(self, node: str) -> bool:
+        """Whether this node is the one that watches; exactly one node with a running lease is."""
+
     async def claim(self, node: str, room: int) -> Sequence[Deployment]:
         """Take deployments that may run: queued ones of idle apps, and those whose owner is gone."""
 

@@ -57,6 +57,12 @@ class DeploymentQueue:
         async with self._database.pulse() as connection:
             await connection.execute(sa.delete(nodes).where(nodes.c.id == node))
 
+    async def leads(self, node: str) -> bool:
+        """Whether this node is the one that watches: the first by id of those whose lease runs."""
+        async with self._database.read() as connection:
+            first = await connection.scalar(sa.select(sa.func.min(nodes.c.id)).where(nodes.c.lease_until > self._now))
+        return bool(first == node)
+
     async def claim(self, node: str, room: int) -> Sequence[Deployment]:
         if room <= 0:
             return []

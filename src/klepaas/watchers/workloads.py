@@ -1,0 +1,173 @@
+"""Compare what runs with what the record says, at start and continuously, and put right what differs.
+
+The record decides. The watcher acts on what it sees now, never on the message that woke it, so a missed message
+costs time and nothing else. While a deployment of an app is under way, the app's releases are the workflow's; the
+watcher then only keeps the front door in repair."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from klepaas.domain.observation import Health, Observation
+from klepaas.domain.project import Project
+from klepaas.domain.release import Release
+from klepaas.domain.status import Status
+from klepaas.errors import KlepaasError
+from klepaas.operations.context import Context
+from klepaas.operations.ports import AppState
+from klepaas.targets.protocol import KeepsWarm, RepairsFront, ShiftsTraffic, ShowsEverything, Target, WatchesItself
+
+log = structlog.get_logger()
+
+SETTLE_S = 0.05
+"""After a change was told, wait this long for the ones that come with it (die, stop and destroy come together)."""
+
+DOWN = frozenset({Health.STOPPED, Health.ABSENT, Health.PARKED})
+"""States in which the live release does not come back by itself."""
+
+LOOKS_AT_ONCE = 8
+
+IN_HAND = (Status.RUNNING, Status.UNKNOWN)
+
+
+@dataclass
+class Workloads:
+    """`leads` says whether this node is the one that watches; another does when it is not."""
+
+    context: Context
+    interval: timedelta
+    leads: Callable[[], Awaitable[bool]]
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for target in self.context.targets.values():
+                if isinstance(target, WatchesItself):
+                    group.create_task(self._listen(target))
+            while True:
+                self._due.clear()
+                try:
+                    if await self.leads():
+                        await self.look_everywhere()
+                except KlepaasError as fault:
+                    log.warning("watcher_look_failed", reason=fault.message)
+                except Exception:
+                    log.exception("watcher_look_failed")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), self.interval.total_seconds())
+                    await asyncio.sleep(SETTLE_S)
+
+    async def look_everywhere(self) -> None:
+        """Look once at every app and at everything of ours that no record claims."""
+        states = await self.context.apps.all()
+        places = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+        async def look(state: AppState) -> None:
+            async with places:
+                try:
+                    await self.look(state)
+                except KlepaasError as fault:
+                    log.warning("app_look_failed", app=state.app.name, reason=fault.message)
+                except Exception:
+                    log.exception("app_look_failed", app=state.app.name)
+
+        await asyncio.gather(*(look(state) for state in states))
+        await self._discard_strays(states)
+
+    async def look(self, state: AppState) -> None:
+        """Look at one app; put right what differs from the record; write down what was seen."""
+        project = await self.context.projects.get(state.app.project_id)
+        if project is None:
+            return
+        target = self.context.targets[project.target]
+        live = await self.context.releases.get(state.live_release_id) if state.live_release_id else None
+        if isinstance(target, RepairsFront):
+            for repaired in await target.repair(state.app, project.settings.hosts, live):
+                log.info("front_repaired", app=state.app.name, what=repaired)
+        if await self._under_way(state):
+            return
+        await self._end_warmth(state, target)
+        if live is not None:
+            await self._look_at_live(state, project, target, live)
+
+    async def _look_at_live(self, state: AppState, project: Project, target: Target, live: Release) -> None:
+        seen = await target.observe(state.app, live)
+        action = ""
+        if seen.health in DOWN:
+            action = await self._start_again(state, target, live, seen)
+        elif seen.health is Health.HEALTHY and isinstance(target, ShiftsTraffic):
+            action = await self._check_traffic(state, project, target, live)
+        current = await self.context.apps.get(state.app.project_id, state.app.environment)
+        if current is not None and current.live_release_id == live.id:
+            await self.context.apps.observed(current, seen, action=action)
+
+    async def _start_again(self, state: AppState, target: Target, live: Release, seen: Observation) -> str:
+        variables = await self.context.releases.variables(live.id)
+        if await self._under_way(state):
+            return ""
+        await target.apply(state.app, live, variables)
+        self._due.set()
+        log.info("release_started_again", app=state.app.name, release_id=live.id, was=seen.health)
+        return f"started again: it was {seen.health}"
+
+    async def _check_traffic(self, state: AppState, project: Project, door: ShiftsTraffic, live: Release) -> str:
+        """The front door must lead to the live release, whatever its files say."""
+        answer = await door.answering(state.app, live.settings.health_path)
+        if answer.release_id == live.id or await self._under_way(state):
+            return ""
+        await door.open(state.app, project.settings.hosts)
+        await door.shift(state.app, live)
+        log.warning("traffic_sent_back", app=state.app.name, release_id=live.id, answered=answer.release_id)
+        return f"traffic was sent to the live release again: {answer.release_id or answer.detail or 'nothing'} answered"
+
+    async def _end_warmth(self, state: AppState, target: Target) -> None:
+        """Keep the warm release frozen until its time is over, then remove it, and with it whatever is left of
+        earlier releases."""
+        warm = await self.context.releases.get(state.warm_release_id) if state.warm_release_id else None
+        now = self.context.clock.now()
+        if warm is not None and (state.warm_until is None or state.warm_until <= now):
+            await self.context.apps.warm(state.app, None, None)
+            warm = None
+        for release_id in await target.running(state.app):
+            if release_id == state.live_release_id:
+                continue
+            release = await self.context.releases.get(release_id)
+            if release is None:
+                continue  # `_discard_strays` removes it
+            if warm is None or release_id != warm.id:
+                await target.remove(state.app, release)
+            elif isinstance(target, KeepsWarm):
+                seen = await target.observe(state.app, release)
+                if seen.health is not Health.PARKED and not await target.park(state.app, release):
+                    await self.context.apps.warm(state.app, None, None)
+                    await target.remove(state.app, release)
+
+    async def _discard_strays(self, states: Sequence[AppState]) -> None:
+        """Remove what carries our mark and belongs to no release in the record: left by a crash or a restore."""
+        known = {state.app.name: state for state in states}
+        for target in self.context.targets.values():
+            if not isinstance(target, ShowsEverything):
+                continue
+            for found in await target.everything():
+                state = known.get(found.app)
+                if state is not None and await self._under_way(state):
+                    continue
+                if state is None or await self.context.releases.get(found.release_id) is None:
+                    log.info("stray_discarded", app=found.app, release_id=found.release_id)
+                    await target.discard(found)
+
+    async def _under_way(self, state: AppState) -> bool:
+        """Whether a deployment of the app is running or unknown: then its releases are the workflow's."""
+        recent = await self.context.deployments.of_project(
+            state.app.project_id, environment=state.app.environment, limit=1, status=IN_HAND
+        )
+        return bool(recent)
+
+    async def _listen(self, target: WatchesItself) -> None:
+        async for _ in target.changes():
+            self._due.set()
