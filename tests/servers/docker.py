@@ -160,6 +160,19 @@ def remove_everything(host: str, *, label: str) -> None:
                 engine.delete(f"/volumes/{volume['Name']}?force=1")
 
 
+def images(host: str, *, label: str) -> list[dict[str, str]]:
+    """Images with this label, as the engine lists them."""
+    with _client(host) as engine:
+        found: list[dict[str, str]] = engine.get(f"/images/json?filters={quote(json.dumps({'label': [label]}))}").json()
+    return found
+
+
+def remove_unused(host: str, image: str) -> None:
+    """Remove an image that no container uses; leave it otherwise."""
+    with _client(host) as engine:
+        engine.delete(f"/images/{image}")
+
+
 def _client(host: str) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
     return httpx.Client(transport=transport, base_url="http://docker", timeout=60, trust_env=False)

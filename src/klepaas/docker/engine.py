@@ -5,8 +5,10 @@ Works unchanged with Docker 20.10 and later and with Podman's socket. Source: Do
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 import httpx
@@ -211,6 +213,13 @@ class DockerEngine:
         except httpx.TransportError as error:
             raise self._unavailable(error) from error
         raise EngineUnavailable("The Docker engine closed its event stream.", evidence={"host": self.host})
+
+    async def past_events(self, container: str, *, since: datetime) -> list[EngineEvent]:
+        """What happened to a container, oldest first, as far as the engine remembers (256 events in all)."""
+        filters = json.dumps({"type": ["container"], "container": [container]})
+        params = {"filters": filters, "since": f"{since.timestamp():.0f}", "until": f"{time.time():.9f}"}
+        answer = await self._call("GET", "/events", params=params, seconds=LOOK_S)
+        return [_event_of(json.loads(line)) for line in answer.text.splitlines() if line]
 
     async def _list(self, path: str, params: Mapping[str, str]) -> list[Mapping[str, Any]]:
         answer = await self._call("GET", path, seconds=LOOK_S, params=params)

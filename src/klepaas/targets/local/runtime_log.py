@@ -1,0 +1,46 @@
+"""The last words of containers that are gone, kept for whoever asks why."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from klepaas.targets.local.files import private_folder, write_whole
+
+KEPT_BYTES = 64 * 1024
+
+
+class RuntimeLogs:
+    """One file per release under `folder/{app}/{release}.log`, at most KEPT_BYTES each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def save(self, app: str, release_id: str, lines: Sequence[str]) -> None:
+        """Keep the last of these lines. An empty log does not replace what was kept earlier."""
+        if lines:
+            await asyncio.to_thread(self._write, app, release_id, lines)
+
+    async def read(self, app: str, release_id: str, lines: int) -> Sequence[str]:
+        """The last kept lines, oldest first; empty when nothing was kept."""
+        if lines <= 0:
+            return []
+        try:
+            text = await asyncio.to_thread(self._file(app, release_id).read_text, errors="replace")
+        except FileNotFoundError:
+            return []
+        return text.split("\n")[:-1][-lines:]
+
+    def _write(self, app: str, release_id: str, lines: Sequence[str]) -> None:
+        text = "".join(f"{line}\n" for line in lines).encode(errors="replace")
+        if len(text) > KEPT_BYTES:
+            # Begin with a whole line, unless the last one alone is too long.
+            text = text[-KEPT_BYTES:]
+            text = text[text.find(b"\n") + 1 :] or text
+        file = self._file(app, release_id)
+        private_folder(self._folder)
+        private_folder(file.parent)
+        write_whole(file, text)
+
+    def _file(self, app: str, release_id: str) -> Path:
+        # Names come from labels too, which others could have set: never leave the folder.
+        return self._folder / Path(app).name / f"{Path(release_id).name}.log"

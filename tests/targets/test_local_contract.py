@@ -1,0 +1,15 @@
+"""The local target keeps the target contract on a real engine."""
+
+import pytest
+
+from klepaas.testing.target_contract import (
+    KeepsWarmContract,
+    ShiftsTrafficContract,
+    ShowsEverythingContract,
+    TargetContract,
+)
+
+
+@pytest.mark.docker
+class TestLocalTarget(TargetContract, ShiftsTrafficContract, KeepsWarmContract, ShowsEverythingContract):
+    pass
