@@ -85,7 +85,7 @@ class DockerBuilder:
         DiskFull, EngineUnavailable."""
         chosen = await asyncio.to_thread(choose, request.source, dockerfile=request.dockerfile, context=request.context)
         program = await self._prepare()
-        disk = BuildDisk(folder=self._root or request.source, min_free_bytes=self._limits.min_free_bytes)
+        disk = BuildDisk(self._root or request.source, min_free_bytes=self._limits.min_free_bytes)
         disk.require_room()
         name = self._name(request.app, request.commit_sha, request.dockerfile, request.context)
         with tempfile.TemporaryDirectory(prefix="klepaas-build-", dir=self._work) as folder:
@@ -164,8 +164,7 @@ class DockerBuilder:
             "last_lines": list(log.last),
             "clipped": log.clipped,
         }
-        nearly_full = run.disk.free_bytes < run.disk.min_free_bytes
-        if log.disk_full or (nearly_full and log.mentions("no space left on device")):
+        if log.disk_full or (run.disk.was_nearly_full and log.mentions("no space left on device")):
             raise DiskFull(
                 "The build failed: no space left on device.",
                 hint="Free some space on the disk of the Docker engine and deploy again.",
