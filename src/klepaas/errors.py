@@ -6,14 +6,15 @@
     │   ├── NotAllowed
     │   │   └── NotAuthenticated
     │   ├── Conflict
-    │   └── Invalid
+    │   ├── Invalid
+    │   └── WrongKey
     └── Outside                  another system is the reason
         ├── Unavailable          try again, maybe after `retry_after`
         │   ├── NetworkTimeout
         │   ├── EngineUnavailable
         │   └── DiskFull
         └── Rejected             repeating will not help
-            ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed
+            ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed, RepositoryTooLarge
             ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty, DockerfileUnusable, ContextUnusable
             ├── BuildFailed, ImageMissing
             ├── NotHealthy, SwitchFailed
@@ -64,6 +65,16 @@ class Conflict(Refused):
 
 class Invalid(Refused):
     code = "invalid"
+
+
+class BodyTooLarge(Invalid):
+    code = "body_too_large"
+
+
+class WrongKey(Refused):
+    """A sealed value cannot be opened with the encryption key klepaas was given."""
+
+    code = "wrong_key"
 
 
 class Outside(KlepaasError):
@@ -121,6 +132,10 @@ class CommitNotFound(Rejected):
 
 class AuthenticationFailed(Rejected):
     code = "authentication_failed"
+
+
+class RepositoryTooLarge(Rejected):
+    code = "repository_too_large"
 
 
 class DockerfileNotFound(Rejected):

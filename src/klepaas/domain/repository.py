@@ -4,6 +4,7 @@ Everything here is checked before any program sees it: no name may look like an 
 protocol or leave the repository."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -33,7 +34,10 @@ class Repository:
 
 _GITHUB = re.compile(r"^(?P<owner>[A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))/(?P<name>[A-Za-z0-9._-]{1,100})$")
 _SCP = re.compile(r"^[A-Za-z0-9._-]+@(?P<host>[A-Za-z0-9.-]+):(?P<path>[A-Za-z0-9._~/-]+)$")
-_BRANCH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._/+@=#-]{0,254}$")
+_BRANCH_PUNCTUATION = frozenset("-._/+@=#,()!&%")
+"""What git allows and people use. Blanks, quotes, `$`, `;`, backslashes and git's own signs are not among them."""
+_REF_BYTES = 240
+"""A server keeps a branch as a file: 255 bytes to a name, less what git appends while it writes."""
 _SHA = re.compile(r"^[0-9a-f]{7,40}$")
 
 
@@ -92,19 +96,32 @@ def _last(path: str) -> str:
 
 
 def parse_branch(text: str) -> str:
-    """A branch or tag name git accepts and no program can mistake for an option. Errors: Invalid."""
+    """A branch name, in any script, that git accepts and no program can mistake for an option. Errors: Invalid."""
     name = text.removeprefix("refs/heads/")
-    bad = (
-        not _BRANCH.match(name)
-        or ".." in name
-        or "@{" in name
-        or "//" in name
-        or name.endswith(("/", ".", ".lock"))
-        or any(part.startswith(".") or part.endswith(".lock") for part in name.split("/"))
+    parts = name.split("/")
+    good = (
+        _begins_a_branch(name[:1])
+        and all(_belongs_in_branch(character) for character in name)
+        and ".." not in name
+        and not name.endswith(".")
+        and not any(part == "" or part.startswith(".") or part.endswith(".lock") for part in parts)
+        and len(name.encode()) <= _REF_BYTES
     )
-    if bad:
+    if not good:
         raise Invalid(f"{text[:80]!r} is not a branch name.", hint="Give the branch as git shows it, e.g. main.")
     return name
+
+
+def _begins_a_branch(character: str) -> bool:
+    return character in {"_", "#"} or (character not in _BRANCH_PUNCTUATION and _belongs_in_branch(character))
+
+
+def _belongs_in_branch(character: str) -> bool:
+    """Letters, marks, digits and pictures of any script; nothing invisible, no blanks, no control characters."""
+    if character.isascii():
+        return character.isalnum() or character in _BRANCH_PUNCTUATION or character == "_"
+    category = unicodedata.category(character)
+    return category[0] in "LMN" or category == "So"
 
 
 def parse_commit(text: str) -> str:
