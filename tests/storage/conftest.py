@@ -6,6 +6,7 @@ import pytest
 
 from klepaas.storage.database import Database
 from klepaas.storage.migrate import migrate
+from tests.storage.worlds import Memory
 
 
 @pytest.fixture
@@ -14,3 +15,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await migrate(database)
     yield database
     await database.close()
+
+
+@pytest.fixture
+def memory(database: Database) -> Memory:
+    return Memory(database)

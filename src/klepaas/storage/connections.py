@@ -1,0 +1,79 @@
+"""Connections and their sealed credentials, behind `operations.ports.Connections`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from klepaas.domain.connection import Connection, ConnectionKind, Credential
+from klepaas.errors import Conflict, NotFound
+from klepaas.storage.database import Database
+from klepaas.storage.sealing import Sealer
+from klepaas.storage.tables import connections, projects
+
+c = connections.c
+
+
+def place_of(connection_id: str) -> str:
+    """Where a credential is sealed into."""
+    return f"connection:{connection_id}"
+
+
+class ConnectionTable:
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database, self._sealer = database, sealer
+
+    async def get(self, connection_id: str) -> Connection | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(sa.select(connections).where(c.id == connection_id))).first()
+            return None if row is None else _connection(row)
+
+    async def open(self, connection_id: str) -> Credential:
+        """Errors: NotFound; WrongKey when the key cannot open it."""
+        async with self._database.read() as connection:
+            sealed = await connection.scalar(sa.select(c.sealed).where(c.id == connection_id))
+        if sealed is None:
+            raise NotFound(f"There is no connection {connection_id[:80]!r}.", hint="Add it again.")
+        values = self._sealer.open_values(sealed, place_of(connection_id))
+        return Credential(username=values["username"], password=values["password"])
+
+    async def add(self, connection: Connection, credential: Credential) -> None:
+        """Errors: Conflict for a name the owner has used already."""
+        values = {"username": credential.username, "password": credential.password}
+        try:
+            async with self._database.write() as writing:
+                await writing.execute(
+                    sa.insert(connections).values(
+                        id=connection.id,
+                        owner_id=connection.owner_id,
+                        kind=connection.kind,
+                        name=connection.name,
+                        sealed=self._sealer.seal_values(values, place_of(connection.id)),
+                        created_at=connection.created_at,
+                    )
+                )
+        except sa.exc.IntegrityError as error:
+            raise Conflict(
+                f"There is already a connection named {connection.name}.", hint="Choose another name, or remove it."
+            ) from error
+
+    async def list(self, owner_id: str | None) -> Sequence[Connection]:
+        query = sa.select(connections).order_by(c.name, c.id)
+        if owner_id is not None:
+            query = query.where(c.owner_id == owner_id)
+        async with self._database.read() as connection:
+            return [_connection(row) for row in await connection.execute(query)]
+
+    async def remove(self, connection_id: str) -> None:
+        """Forget the credential. Projects that used it have none from then on. Idempotent."""
+        async with self._database.write() as connection:
+            await connection.execute(
+                sa.update(projects).where(projects.c.connection_id == connection_id).values(connection_id=None)
+            )
+            await connection.execute(sa.delete(connections).where(c.id == connection_id))
+
+
+def _connection(row: sa.Row[Any]) -> Connection:
+    return Connection(
+        id=row.id, owner_id=row.owner_id, kind=ConnectionKind(row.kind), name=row.name, created_at=row.created_at
+    )

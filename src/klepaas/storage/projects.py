@@ -1,0 +1,185 @@
+"""Projects and their sealed environment variables, behind `operations.ports.Projects`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from klepaas.domain.project import Project, ProjectSettings
+from klepaas.domain.repository import Repository, SourceKind
+from klepaas.domain.status import Status
+from klepaas.errors import Conflict
+from klepaas.storage.database import Database
+from klepaas.storage.sealing import Sealer
+from klepaas.storage.tables import apps, deployments, projects, variables
+
+p, v = projects.c, variables.c
+
+UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.UNKNOWN)
+
+
+def place_of(project_id: str, environment: str, name: str) -> str:
+    """Where a variable is sealed into."""
+    return f"variable:{project_id}:{environment}:{name}"
+
+
+class ProjectTable:
+    """A retired project is not found any more; its row and its history stay."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database, self._sealer = database, sealer
+
+    async def add(self, project: Project) -> Project:
+        """The project with its number. Errors: Conflict when its owner has a project of this name."""
+        columns = {**_columns(project), "id": project.id, "created_at": project.created_at}
+        try:
+            async with self._database.write() as connection:
+                number = await connection.scalar(sa.insert(projects).values(**columns).returning(p.number))
+        except sa.exc.IntegrityError as error:
+            raise _taken(project) from error
+        return replace(project, number=number or 0)
+
+    async def get(self, project_id: str) -> Project | None:
+        found = await self._where(p.id == project_id)
+        return found[0] if found else None
+
+    async def named(self, name: str, owner_id: str | None) -> Sequence[Project]:
+        return await self._where(p.name == name, *_owned_by(owner_id))
+
+    async def list(self, owner_id: str | None) -> Sequence[Project]:
+        return await self._where(*_owned_by(owner_id))
+
+    async def change(self, project: Project, *, unchanged_since: datetime) -> Project:
+        # Later than before even when the clock stands still: the time is what tells changes apart.
+        changed = replace(project, updated_at=max(project.updated_at, unchanged_since + timedelta(microseconds=1)))
+        try:
+            async with self._database.write() as connection:
+                found = await connection.execute(
+                    sa.update(projects)
+                    .where(p.id == project.id, p.updated_at == unchanged_since, p.retired_at.is_(None))
+                    .values(**_columns(changed))
+                )
+        except sa.exc.IntegrityError as error:
+            raise _taken(project) from error
+        if found.rowcount != 1:
+            raise Conflict(
+                f"Project {project.name} was changed by somebody else in the meantime.",
+                hint="Look at it and try again.",
+            )
+        return changed
+
+    async def retire(self, project_id: str, at: datetime) -> None:
+        """From here on the record says that none of its apps is to be live. Idempotent.
+
+        Errors: Conflict while a deployment is under way."""
+        under_way = sa.exists().where(deployments.c.project_id == project_id, deployments.c.status.in_(UNDER_WAY))
+        async with self._database.write() as connection:
+            if await connection.scalar(sa.select(under_way)):
+                raise Conflict("A deployment of this project is under way.", hint="Wait for it, or cancel it.")
+            await connection.execute(
+                sa.update(projects).where(p.id == project_id, p.retired_at.is_(None)).values(retired_at=at)
+            )
+            await connection.execute(
+                sa.update(apps)
+                .where(apps.c.project_id == project_id)
+                .values(
+                    live_release_id=None,
+                    live_deployment_id=None,
+                    previous_release_id=None,
+                    warm_release_id=None,
+                    warm_until=None,
+                )
+            )
+
+    async def set_variables(
+        self, project_id: str, environment: str, values: Mapping[str, str | None], at: datetime
+    ) -> None:
+        if not values:
+            return
+        here = (v.project_id == project_id, v.environment == environment)
+        rows = [
+            {
+                "project_id": project_id,
+                "environment": environment,
+                "name": name,
+                "sealed": self._sealer.seal(value.encode(), place_of(project_id, environment, name)),
+                "updated_at": at,
+            }
+            for name, value in values.items()
+            if value is not None
+        ]
+        async with self._database.write() as connection:
+            # Held until the end, so that two who set the same new variable take turns.
+            await connection.execute(sa.select(p.id).where(p.id == project_id).with_for_update())
+            await connection.execute(sa.delete(variables).where(*here, v.name.in_(list(values))))
+            if rows:
+                await connection.execute(sa.insert(variables), rows)
+
+    async def variable_names(self, project_id: str, environment: str) -> Mapping[str, datetime]:
+        query = sa.select(v.name, v.updated_at).where(v.project_id == project_id, v.environment == environment)
+        async with self._database.read() as connection:
+            return {row.name: row.updated_at for row in await connection.execute(query.order_by(v.name))}
+
+    async def _where(self, *conditions: sa.ColumnElement[bool]) -> Sequence[Project]:
+        query = sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
+        async with self._database.read() as connection:
+            return [_project(row) for row in await connection.execute(query)]
+
+
+def _owned_by(owner_id: str | None) -> tuple[sa.ColumnElement[bool], ...]:
+    return () if owner_id is None else (p.owner_id == owner_id,)
+
+
+def _taken(project: Project) -> Conflict:
+    return Conflict(f"There is already a project named {project.name}.", hint="Choose another name.")
+
+
+def _columns(project: Project) -> dict[str, Any]:
+    """What a change may change."""
+    return {
+        "owner_id": project.owner_id,
+        "name": project.name,
+        "repository_kind": project.repository.kind,
+        "repository_location": project.repository.location,
+        "github_owner": project.repository.owner,
+        "github_repo": project.repository.name,
+        "branch": project.branch,
+        "environment": project.environment,
+        "target": project.target,
+        "settings": project.settings.model_dump(mode="json"),
+        "auto_deploy": project.auto_deploy,
+        "connection_id": project.connection_id,
+        "updated_at": project.updated_at,
+    }
+
+
+def _project(row: sa.Row[Any]) -> Project:
+    return Project(
+        id=row.id,
+        number=row.number,
+        owner_id=row.owner_id,
+        name=row.name,
+        repository=Repository(
+            kind=SourceKind(row.repository_kind),
+            location=row.repository_location,
+            owner=row.github_owner,
+            name=row.github_repo,
+        ),
+        branch=row.branch,
+        environment=row.environment,
+        target=row.target,
+        settings=settings_from(row.settings),
+        auto_deploy=row.auto_deploy,
+        connection_id=row.connection_id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def settings_from(stored: Mapping[str, Any]) -> ProjectSettings:
+    """Settings as stored. Those only a newer version knows are left out."""
+    return ProjectSettings.model_validate(
+        {name: value for name, value in stored.items() if name in ProjectSettings.model_fields}
+    )
