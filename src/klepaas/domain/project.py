@@ -63,7 +63,7 @@ class ProjectSettings(BaseModel):
     @field_validator("health_path")
     @classmethod
     def _health(cls, value: str) -> str:
-        if not _HEALTH_PATH.match(value):
+        if not _HEALTH_PATH.fullmatch(value):
             raise ValueError(f"{value[:80]!r} is not a health path; give e.g. /health")
         return value
 
@@ -72,7 +72,7 @@ class ProjectSettings(BaseModel):
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         hosts = tuple(host.lower().rstrip(".") for host in value)
         for host in hosts:
-            if not _HOST.match(host):
+            if not _HOST.fullmatch(host):
                 raise ValueError(f"{host[:80]!r} is not a host name; give e.g. shop.example.org")
         return tuple(dict.fromkeys(hosts))
 
@@ -112,7 +112,7 @@ class App:
 
 def parse_name(text: str, what: str = "project") -> str:
     """A name of a project or environment: 1 to 40 lower-case letters, digits and hyphens. Errors: Invalid."""
-    if not _NAME.match(text):
+    if not _NAME.fullmatch(text):
         raise Invalid(
             f"{text[:80]!r} is not a name for a {what}.",
             hint="Use 1 to 40 lower-case letters, digits and hyphens; begin and end with a letter or digit.",
@@ -122,7 +122,7 @@ def parse_name(text: str, what: str = "project") -> str:
 
 def parse_variable(name: str) -> str:
     """The name of an environment variable. Errors: Invalid."""
-    if not _VARIABLE.match(name):
+    if not _VARIABLE.fullmatch(name):
         raise Invalid(
             f"{name[:80]!r} is not the name of an environment variable.",
             hint="Use letters, digits and underscores; begin with a letter or underscore.",

@@ -51,7 +51,7 @@ def parse_repository(text: str, *, github_url: str = "https://github.com") -> Re
             f"{text[:80]!r} is not a repository.",
             hint="Give owner/repo, an https or ssh URL, or an absolute path.",
         )
-    if match := _GITHUB.match(text):
+    if match := _GITHUB.fullmatch(text):
         name = match["name"].removesuffix(".git")
         if name in {"", ".", ".."}:
             raise Invalid(f"{text!r} is not a repository.", hint="Give owner/repo.")
@@ -63,7 +63,7 @@ def parse_repository(text: str, *, github_url: str = "https://github.com") -> Re
         )
     if text.startswith("/"):
         return Repository(kind=SourceKind.LOCAL, location=text, owner="local", name=_last(text))
-    if match := _SCP.match(text):
+    if match := _SCP.fullmatch(text):
         if match["path"].startswith("-"):
             raise Invalid(f"{text!r} is not a repository.", hint="Give an https or ssh URL.")
         return Repository(kind=SourceKind.URL, location=text, owner=match["host"], name=_last(match["path"]))
@@ -127,7 +127,7 @@ def _belongs_in_branch(character: str) -> bool:
 def parse_commit(text: str) -> str:
     """A commit SHA or a prefix of at least 7 hex digits, in lower case. Errors: Invalid."""
     sha = text.strip().lower()
-    if not _SHA.match(sha):
+    if not _SHA.fullmatch(sha):
         raise Invalid(f"{text[:80]!r} is not a commit.", hint="Give 7 to 40 hexadecimal digits.")
     return sha
 
