@@ -50,7 +50,7 @@ class Memory:
         self.owners, self.tokens, self.facts = OwnerTable(database), TokenTable(database), FactTable(database)
         self.connections = ConnectionTable(database, self.sealer)
         self.projects, self.apps = ProjectTable(database, self.sealer), AppTable(database)
-        self.releases = ReleaseTable(database, self.clock, self.sealer)
+        self.releases = ReleaseTable(database, self.sealer, self.clock)
         self.deployments = DeploymentTable(database, self.clock, "door")
         self.queue = DeploymentQueue(database, self.clock)
 

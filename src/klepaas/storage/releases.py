@@ -29,8 +29,8 @@ def place_of(release_id: str) -> str:
 
 
 class ReleaseTable:
-    def __init__(self, database: Database, clock: Clock, sealer: Sealer) -> None:
-        self._database, self._clock, self._sealer = database, clock, sealer
+    def __init__(self, database: Database, sealer: Sealer, clock: Clock) -> None:
+        self._database, self._sealer, self._clock = database, sealer, clock
 
     async def create(
         self,
