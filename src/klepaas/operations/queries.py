@@ -94,16 +94,18 @@ async def build_log(
     return await context.logs.page(deployment_id, after=after, limit=limit)
 
 
-async def follow_build_log(context: Context, deployment_id: str, *, after: str | None) -> AsyncIterator[LogLine]:
-    """Every line after `after` as it comes; ends when the build is over. The caller has checked permission."""
+async def follow_build_log(
+    context: Context, deployment_id: str, *, after: str | None
+) -> AsyncIterator[Sequence[LogLine]]:
+    """Every line after `after`, in batches as they come; ends when the build is over. The caller has checked
+    permission."""
     async for _ in context.feed.news(deployment_id):
         deployment = await context.deployments.get(deployment_id)
         # Looked at before the last read: what is written until then is in it.
         over = deployment is None or deployment.status.is_terminal or deployment.image_digest is not None
         while lines := await context.logs.page(deployment_id, after=after, limit=LINES_AT_ONCE):
-            for line in lines:
-                after = line.position
-                yield line
+            after = lines[-1].position
+            yield lines
         if over:
             return
 

@@ -1,0 +1,64 @@
+"""The HTTP door as one ASGI app."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+
+from klepaas import __version__
+from klepaas.interfaces.api import errors
+from klepaas.interfaces.api.body_limit import BodyLimit
+from klepaas.interfaces.api.door import Door, Guarded
+from klepaas.interfaces.api.metrics import Metrics
+from klepaas.interfaces.api.request_line import RequestLine
+from klepaas.interfaces.api.v1 import deployments, health, metrics, projects, rollbacks, tokens
+from klepaas.interfaces.api.v1.parameters import PREFIX
+from klepaas.operations.context import Context
+from klepaas.operations.health import HealthReport
+from klepaas.settings import ServerSettings
+
+document = APIRouter(route_class=Guarded)
+
+ROUTERS = (
+    health.router,
+    metrics.router,
+    projects.router,
+    deployments.router,
+    rollbacks.router,
+    tokens.router,
+    document,
+)
+"""Every route there is, each under its full path: what the tenancy and scope walks of the tests go through."""
+
+
+def create_app(context: Context, *, settings: ServerSettings, health: Callable[[], Awaitable[HealthReport]]) -> FastAPI:
+    """The app over one context. `health` is asked on every health check and must answer from memory."""
+    app = FastAPI(
+        title="klepaas",
+        version=__version__,
+        description="Takes a commit of a repository to a running, health-checked release, and back. "
+        "Every request but health and version wants `Authorization: Bearer klp_…`; every error has one shape.",
+        openapi_url=None,  # served by `document`, for callers with a token
+        redirect_slashes=False,
+    )
+    counting = Metrics()
+    app.state.door = Door(context=context, settings=settings, health=health, metrics=counting)
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestLine, metrics=counting)
+    return app
+
+
+@document.get(f"{PREFIX}/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> dict[str, Any]:
+    """This API, described for programs."""
+    app: FastAPI = request.app
+    described = app.openapi()
+    if "bearer" not in described["components"].setdefault("securitySchemes", {}):
+        described["components"]["securitySchemes"]["bearer"] = {"type": "http", "scheme": "bearer"}
+        described["security"] = [{"bearer": []}]
+        for path in (f"{PREFIX}/health", f"{PREFIX}/version"):
+            described["paths"][path]["get"]["security"] = []
+    return described

@@ -1,0 +1,109 @@
+"""What callers may send. Unknown fields are refused: a typing error must not be ignored in silence."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from klepaas.domain.actor import Scope
+
+MAX_TEXT = 2000
+
+
+def _without_zero_bytes(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds a zero byte")
+    return text
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_without_zero_bytes)]
+"""What it may mean is for the operation to say; here only what no database can take is refused."""
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewProject(Body):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"repository": "octo-org/shop"},
+                {
+                    "repository": "https://git.example.org/team/shop.git",
+                    "name": "shop",
+                    "branch": "main",
+                    "environment": "staging",
+                    "settings": {"port": 3000, "health_path": "/health"},
+                },
+            ]
+        }
+    )
+    repository: Text
+    """`owner/repo` on GitHub, an https or ssh URL, or (if the operator allows it) a path on klepaas's machine."""
+    name: Text | None = None
+    """Unset: made from the repository's name."""
+    branch: Text = "main"
+    environment: Text = "production"
+    target: Text = "local"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    connection_id: Text | None = None
+
+
+class ProjectChanges(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"branch": "release"}, {"settings": {"memory_bytes": 268435456}}]}
+    )
+    repository: Text | None = None
+    """Another repository drops the connection unless one is named here too."""
+    branch: Text | None = None
+    settings: dict[str, Any] | None = None
+    """Only the settings to change."""
+    connection_id: Text | None = None
+
+
+class VariableChanges(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"variables": {"LOG_LEVEL": "info", "OLD_NAME": None}}]},
+        hide_input_in_errors=True,
+    )
+    variables: dict[str, str | None]
+    """Values by name; null removes. Names not given here stay as they are."""
+
+
+class NewDeployment(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{}, {"branch": "main"}, {"commit": "9fceb02d0ae598e95dc970b74767f19372d61af8"}]}
+    )
+    branch: Text | None = None
+    commit: Text | None = None
+    """A SHA or a prefix of at least 7 digits. Unset: the head of the branch when it is fetched."""
+    environment: Text | None = None
+    rebuild: bool = False
+    """Build again although an image of this commit exists."""
+    note: Text = ""
+
+
+class NewRollback(Body):
+    """Either `steps_back` or `commit`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"steps_back": 1}, {"commit": "9fceb02"}, {"steps_back": 2, "dry_run": True}]}
+    )
+    steps_back: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """1 is the previous release."""
+    commit: Text | None = None
+    environment: Text | None = None
+    dry_run: bool = False
+    """Only say what would change."""
+
+
+class NewToken(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "ci of the shop", "scope": "deploy", "lifetime_days": 90}]}
+    )
+    name: Text
+    scope: Scope
+    lifetime_days: Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)] | None = None
+    """Unset: until it is revoked."""
+    owner: Text | None = None
+    """For the operator: whose token it is; the owner is made when new. Unset: the caller's own."""

@@ -1,0 +1,59 @@
+"""The parameters several routes share, with their limits and examples, and the errors every guarded route has."""
+
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Query
+
+from klepaas.interfaces.api.errors import ErrorAnswer
+from klepaas.interfaces.api.stream import LARGEST_SEQ
+
+PREFIX = "/api/v1"
+
+ProjectReference = Annotated[
+    str, Path(alias="project", max_length=200, description="Id or name of the project.", examples=["shop"])
+]
+DeploymentId = Annotated[str, Path(max_length=200, examples=["dep_7c1e2d3b4a596877"])]
+TokenId = Annotated[str, Path(max_length=200, examples=["0011223344556677"])]
+Environment = Annotated[
+    str | None,
+    Query(max_length=200, description="Unset: the project's own environment.", examples=["production"]),
+]
+AfterSeq = Annotated[int, Query(ge=0, le=LARGEST_SEQ, description="Only events with a higher number.", examples=[3])]
+AfterPosition = Annotated[str | None, Query(max_length=200, description="Only lines behind this position.")]
+Limit = Annotated[int, Query(ge=1, le=1000, examples=[50])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Names the request: repeated with the same key it is the same deployment. A UUID is a good key.",
+        examples=["7d9f8a52-0a54-4f60-a9de-0a2c3fd2a6a1"],
+    ),
+]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Where a stream goes on.")]
+
+_WORDS = {
+    401: "The token is missing, wrong, expired or revoked.",
+    403: "The token's scope does not allow it.",
+    404: "There is no such thing, or it is somebody else's.",
+    409: "It stands against what there is.",
+    413: "The body is too large.",
+    422: "The request is not valid.",
+    503: "Something klepaas needs does not answer now; try again after Retry-After.",
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the errors a route may answer with, besides those of every guarded one."""
+    return {status: {"model": ErrorAnswer, "description": _WORDS[status]} for status in {401, 422, 503, *statuses}}
+
+
+def streamed(model: Any, what: str) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: a route that also answers as a stream of Server-Sent Events."""
+    return {
+        200: {
+            "model": model,
+            "description": f"{what}; with `Accept: text/event-stream` as a stream.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **refusals(404),
+    }
