@@ -10,6 +10,7 @@ import pytest
 
 from tests.servers import docker
 from tests.servers.docker import SBIN, DockerDaemon
+from tests.servers.git_http import git_server as git_server
 from tests.servers.postgres import PostgresServer
 
 

@@ -33,7 +33,7 @@ async def test_the_child_and_its_children_die_with_a_killed_klepaas(
     below = tmp_path / "below"
     child = python(f"p = spawn('time.sleep(600)'); print(os.getpid()); write({str(below)!r}, p.pid); time.sleep(600)")
     child[child.index("-c") :] = ["-u", *child[child.index("-c") :]]
-    klepaas = subprocess.Popen(  # noqa: ASYNC220
+    klepaas = subprocess.Popen(
         [sys.executable, "-c", _KLEPAAS, repr(child), how], stdout=subprocess.PIPE, start_new_session=True
     )
     assert klepaas.stdout is not None

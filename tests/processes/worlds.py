@@ -36,5 +36,5 @@ def is_alive(pid: int) -> bool:
 async def soon(happened: Callable[[], bool], patience_s: float = 60) -> None:
     """Wait until it happened; fail when our patience with a busy machine ends."""
     async with asyncio.timeout(patience_s):
-        while not happened():  # noqa: ASYNC110 - other processes set no event of ours
+        while not happened():
             await asyncio.sleep(0.02)

@@ -109,6 +109,8 @@ class GitHttpServer:
         self.fault: Fault | None = None
         self.old_protocol = False
         """Serve the protocol of git before 2.18, in which only what refs show may be fetched."""
+        self.words = ""
+        """What refusals say instead of their usual words; git shows it to its user."""
         self.requests: Counter[str] = Counter()
         """How often each was asked: `info/refs`, `git-upload-pack`, …"""
         self.authorizations: list[tuple[str, str]] = []
@@ -253,10 +255,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
+        body = (self.git_server.words or words).encode()
         self.send_header("Content-Type", "text/plain")
-        self.send_header("Content-Length", str(len(words)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(words.encode())
+        self.wfile.write(body)
 
     def _serve(self, path: str, query: str, body: bytes, fault: Fault | None) -> None:
         backend = subprocess.Popen(

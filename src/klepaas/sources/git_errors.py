@@ -5,6 +5,7 @@ Source: git 2.34 to 2.51 (`remote-curl.c`, `fetch-pack.c`, `upload-pack.c`, `bui
 """
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from klepaas.errors import (
     DiskFull,
     KlepaasError,
     NetworkTimeout,
+    Rejected,
     RepositoryNotFound,
     Unavailable,
 )
@@ -85,8 +87,9 @@ def redact(text: str, credential: Credential | None) -> str:
     if credential is not None and credential.password:
         secret = credential.password
         pair = f"{credential.username or 'x-access-token'}:{secret}"
-        encoded = {base64.b64encode(form.encode()).decode() for form in (pair, secret)}
-        for form in sorted({secret, quote(secret, safe=""), quote_plus(secret), *encoded}, key=len, reverse=True):
+        forms = {base64.b64encode(form.encode()).decode() for form in (pair, secret)}
+        forms |= {secret, json.dumps(secret)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret)}
+        for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, "…").replace(form.rstrip("="), "…")
     return re.sub(r"(?<=://)[^/@\s'\"]*@", "", text)
 
@@ -179,6 +182,12 @@ _ALWAYS = _sayings(
         RepositoryNotFound,
         "The repository {repository} was not found or is not allowed.",
         "Check its spelling; a private repository needs a connection that may read it.",
+    ),
+    (
+        r"error: invalid path '",
+        Rejected,
+        "{repository} holds a path that git refuses to check out.",
+        "Remove the path from the repository; see what git said.",
     ),
     (
         r"unexpected disconnect|early EOF|hung up unexpectedly|RPC failed|transfer closed|Connection reset"
