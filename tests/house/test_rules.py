@@ -31,8 +31,10 @@ def test_only_the_settings_read_the_environment() -> None:
 
 def test_nothing_starts_a_program_except_processes() -> None:
     """`docker/daemon.py` starts the one program that is meant to outlive us."""
-    starters = ("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "os.system", "os.popen")
-    starters += ("subprocess.run", "subprocess.Popen", "subprocess.check_output", "os.posix_spawn", "os.execv")
+    starters = (
+        *("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "os.system", "os.popen", "os.execv"),
+        *("subprocess.run", "subprocess.Popen", "subprocess.check_output", "os.posix_spawn"),
+    )
     found = [
         line
         for module in MODULES

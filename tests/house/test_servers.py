@@ -1,7 +1,11 @@
 """The servers that other tests lean on keep their own promises."""
 
+import io
 import os
 import subprocess
+import tarfile
+import time
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -72,6 +76,47 @@ def test_a_private_engine_can_be_killed_and_started_again_and_leaves_nothing(doc
     assert not daemon.folder.exists()
     assert daemon.netns not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert answers(docker_host)
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(os.geteuid() != 0, reason="a private engine needs root")
+def test_containers_that_outlived_a_killed_engine_are_ended_with_it() -> None:
+    daemon = DockerDaemon()
+    try:
+        daemon.start()
+        transport = httpx.HTTPTransport(uds=str(daemon.socket))
+        with httpx.Client(transport=transport, base_url="http://docker", timeout=60) as engine:
+            engine.post("/build", params={"t": "sample"}, content=_sample_context()).raise_for_status()
+            made = engine.post("/containers/create", json={"Image": "sample"}).raise_for_status().json()["Id"]
+            engine.post(f"/containers/{made}/start").raise_for_status()
+            pid = engine.get(f"/containers/{made}/json").json()["State"]["Pid"]
+        daemon.kill()
+        os.kill(pid, 0)
+    finally:
+        daemon.stop()
+
+    assert _is_gone(pid)
+    assert not daemon.folder.exists()
+
+
+def _sample_context() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(Path(__file__).parents[2] / "examples" / "sample", arcname=".")
+    return packed.getvalue()
+
+
+def _is_gone(pid: int) -> bool:
+    """A killed process takes a moment to leave."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 @pytest.mark.docker

@@ -83,6 +83,7 @@ class DockerDaemon:
             except subprocess.TimeoutExpired:
                 self.kill()
         self._end_containerd()
+        self._end_containers()
         self._unmount()
         if self.netns:
             with contextlib.suppress(subprocess.CalledProcessError):
@@ -119,6 +120,23 @@ class DockerDaemon:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int(pidfile.read_text()), signal.SIGKILL)
         pidfile.unlink(missing_ok=True)
+
+    def _end_containers(self) -> None:
+        """End what outlived a killed daemon: each container's shim, which names our namespace, and its children."""
+        shims = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"-namespace" in arguments and self.folder.name.encode() in arguments:
+                    shims.add(int(entry.name))
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent in shims:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        for shim in shims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(shim, signal.SIGKILL)
 
     def _unmount(self) -> None:
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
