@@ -22,8 +22,11 @@ SECRET = "a-value-that-must-not-be-shown"
 class Place(Protocol):
     """A target to try, and releases it can run."""
 
-    target: Target
-    app: App
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def app(self) -> App: ...
 
     async def release(self, number: int) -> Release:
         """A release of an app that answers 200 on its health path, has one variable GREETING and writes the line
@@ -41,7 +44,7 @@ class TargetContract:
 
     async def test_a_working_release_becomes_healthy_with_its_own_digest(self, place: Place) -> None:
         release = await _applied(place, 1)
-        observed = await _seen(place, release, Health.HEALTHY)
+        observed = await becomes(place, release, Health.HEALTHY)
 
         assert observed.image_digest == release.image_digest
         assert observed.probe is not None
@@ -59,7 +62,7 @@ class TargetContract:
 
     async def test_two_releases_run_beside_each_other(self, place: Place) -> None:
         first, second = await _applied(place, 1), await _applied(place, 2)
-        seen = [await _seen(place, release, Health.HEALTHY) for release in (first, second)]
+        seen = [await becomes(place, release, Health.HEALTHY) for release in (first, second)]
 
         assert seen[0].workload_id != seen[1].workload_id
         assert sorted(await place.target.running(place.app)) == sorted([first.id, second.id])
@@ -85,11 +88,11 @@ class TargetContract:
         await place.target.remove(place.app, first)
 
         assert list(await place.target.running(place.app)) == [second.id]
-        await _seen(place, second, Health.HEALTHY)
+        await becomes(place, second, Health.HEALTHY)
 
     async def test_the_log_can_be_read_while_it_runs_and_after_it_was_removed(self, place: Place) -> None:
         release = await _applied(place, 1)
-        await _seen(place, release, Health.HEALTHY)
+        await becomes(place, release, Health.HEALTHY)
         alive = await place.target.tail(place.app, release, 200)
         await place.target.remove(place.app, release)
         gone = await place.target.tail(place.app, release, 200)
@@ -131,7 +134,7 @@ class ShiftsTrafficContract:
         answered = []
         for number in (1, 2, 1):
             release = await _applied(place, number)
-            await _seen(place, release, Health.HEALTHY)
+            await becomes(place, release, Health.HEALTHY)
             await front.shift(place.app, release)
             await front.shift(place.app, release)
             answer = await front.answering(place.app, "/")
@@ -143,7 +146,7 @@ class ShiftsTrafficContract:
         front = _front(place)
         await front.open(place.app, [])
         release = await _applied(place, 1)
-        await _seen(place, release, Health.HEALTHY)
+        await becomes(place, release, Health.HEALTHY)
         await front.shift(place.app, release)
         await front.close(place.app)
         await front.close(place.app)
@@ -153,7 +156,7 @@ class ShiftsTrafficContract:
     async def test_a_release_without_traffic_has_no_open_connections(self, place: Place) -> None:
         front = _front(place)
         release = await _applied(place, 1)
-        await _seen(place, release, Health.HEALTHY)
+        await becomes(place, release, Health.HEALTHY)
 
         assert await front.open_connections(place.app, release) in {0, None}
 
@@ -163,11 +166,11 @@ class KeepsWarmContract:
         target = place.target
         assert isinstance(target, KeepsWarm)
         release = await _applied(place, 1)
-        before = await _seen(place, release, Health.HEALTHY)
+        before = await becomes(place, release, Health.HEALTHY)
         parked = [await target.park(place.app, release), await target.park(place.app, release)]
         frozen = await place.target.observe(place.app, release)
         await _applied(place, 1)
-        after = await _seen(place, release, Health.HEALTHY)
+        after = await becomes(place, release, Health.HEALTHY)
 
         assert parked == [True, True]
         assert frozen.health is Health.PARKED
@@ -183,7 +186,7 @@ class KeepsWarmContract:
         target = place.target
         assert isinstance(target, KeepsWarm)
         release = await _applied(place, 1)
-        await _seen(place, release, Health.HEALTHY)
+        await becomes(place, release, Health.HEALTHY)
         await target.park(place.app, release)
         await place.target.remove(place.app, release)
 
@@ -215,7 +218,7 @@ async def _applied(place: Place, number: int) -> Release:
     return release
 
 
-async def _seen(place: Place, release: Release, health: Health) -> Observation:
+async def becomes(place: Place, release: Release, health: Health) -> Observation:
     """The first observation with this health; the test fails when it does not come."""
     seen: list[Observation] = []
     deadline = time.monotonic() + PATIENCE_S

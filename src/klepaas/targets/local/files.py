@@ -32,8 +32,10 @@ def remove_whole(path: Path) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made if need be, for its owner only."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder, made if need be together with those above it, for its owner only."""
+    if not path.is_dir():
+        private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 

@@ -51,8 +51,10 @@ async def ask(
             reader, writer = await asyncio.open_connection(*address, limit=_HEAD_LIMIT_BYTES)
             writer.write(_request(path, host, headers or {}))
             await writer.drain()
-            head = await reader.readuntil(b"\r\n\r\n")
+            head = await _head_of(reader)
         status, found = _read(head)
+        if not head:
+            return answer(failure=Failure.CLOSED)
         if status is None:
             return answer(failure=Failure.NOT_HTTP, heard=_shown(head))
         result = answer(status=status, headers=found)
@@ -60,12 +62,8 @@ async def ask(
         return result
     except TimeoutError:
         return answer(failure=Failure.SLOW)
-    except asyncio.IncompleteReadError as error:
-        if not error.partial:
-            return answer(failure=Failure.CLOSED)
-        return answer(failure=Failure.NOT_HTTP, heard=_shown(error.partial))
-    except asyncio.LimitOverrunError:
-        return answer(failure=Failure.NOT_HTTP, heard="more than 64 KiB without an end of headers")
+    except ValueError:
+        return answer(failure=Failure.NOT_HTTP, heard="a line of more than 64 KiB")
     except ConnectionRefusedError:
         return answer(failure=Failure.REFUSED)
     except OSError:
@@ -81,8 +79,19 @@ def _request(path: str, host: str, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join(lines).encode("latin-1", errors="replace")
 
 
+async def _head_of(reader: asyncio.StreamReader) -> bytes:
+    """Up to the first empty line or the end. Bare line feeds are fine: proxies take them, and CGI scripts send them."""
+    head = b""
+    while len(head) < _HEAD_LIMIT_BYTES:
+        line = await reader.readline()
+        if not line.strip():
+            break
+        head += line
+    return head
+
+
 def _read(head: bytes) -> tuple[int | None, Mapping[str, str]]:
-    lines = head.decode("latin-1").split("\r\n")
+    lines = head.decode("latin-1").splitlines() or [""]
     version, _, rest = lines[0].partition(" ")
     code = rest[:3]
     if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit() and len(code) == 3):

@@ -1,6 +1,7 @@
 """The last words of containers that are gone, kept for whoever asks why."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,5 +43,9 @@ class RuntimeLogs:
         write_whole(file, text)
 
     def _file(self, app: str, release_id: str) -> Path:
-        # Names come from labels too, which others could have set: never leave the folder.
-        return self._folder / Path(app).name / f"{Path(release_id).name}.log"
+        return self._folder / _safe(app) / f"{_safe(release_id)}.log"
+
+
+def _safe(name: str) -> str:
+    # Names come from labels too, which others could have set: never leave the folder.
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:200] or "_"

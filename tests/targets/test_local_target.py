@@ -1,0 +1,261 @@
+"""The local target on a real engine: crashes in the middle, strangers, and what people do by hand."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from klepaas.docker.archive import archive_of
+from klepaas.docker.engine import DockerEngine
+from klepaas.domain.observation import Health
+from klepaas.domain.project import ProjectSettings
+from klepaas.errors import ImageMissing, NotHealthy, Rejected
+from klepaas.settings import DockerSettings
+from klepaas.targets.local.adapter import LocalTarget
+from klepaas.targets.local.plan import container_name
+from klepaas.testing.memory_leases import MemoryLeases
+from klepaas.testing.target_contract import becomes
+from tests.targets.apps import BUSYBOX, LocalPlace, serving
+from tests.targets.releases import NO_IMAGE
+
+pytestmark = pytest.mark.docker
+
+
+class Killed(BaseException):
+    """What a killed process would not have lived to do is not done."""
+
+
+def _dying_at(place: LocalPlace, leases: MemoryLeases, home: Path, point: str) -> LocalTarget:
+    async def reached(name: str) -> None:
+        if name == point:
+            raise Killed(name)
+
+    return LocalTarget(place.engine, leases, instance_id=place.instance_id, home=home, reached=reached)
+
+
+@pytest.mark.parametrize("point", ["port_leased", "container_created", "container_started"])
+async def test_what_a_killed_process_left_is_finished_by_the_next_one(
+    place: LocalPlace, leases: MemoryLeases, home: Path, point: str
+) -> None:
+    """R-02, R-30: one container at the end, whichever the moment of the crash."""
+    release = await place.release(1)
+    with suppress(Killed):
+        await _dying_at(place, leases, home, point).apply(place.app, release, {})
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+
+    assert [found.release_id for found in await place.target.everything()] == [release.id]
+    assert len(await leases.leased()) == 1
+
+
+async def test_a_removal_that_was_cut_short_is_finished(place: LocalPlace, leases: MemoryLeases, home: Path) -> None:
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    with suppress(Killed):
+        await _dying_at(place, leases, home, "container_removed").remove(place.app, release)
+    await place.target.remove(place.app, release)
+
+    assert await leases.leased() == {}
+
+
+async def test_two_owners_at_once_make_one_container(place: LocalPlace, leases: MemoryLeases, home: Path) -> None:
+    """R-15: a paused owner that wakes up beside the new one does no harm."""
+    release = await place.release(1)
+    other = LocalTarget(place.engine, leases, instance_id=place.instance_id, home=home)
+    await asyncio.gather(*(target.apply(place.app, release, {}) for target in (place.target, other, place.target)))
+    await becomes(place, release, Health.HEALTHY)
+
+    assert len(await place.target.everything()) == 1
+
+
+async def test_a_container_made_from_something_else_is_made_anew(place: LocalPlace) -> None:
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    changed = replace(release, environment_digest="other")
+    await place.target.apply(place.app, changed, {"GREETING": "new"})
+    container = await place.engine.inspect(container_name(place.app, changed))
+
+    assert "GREETING=new" in container["Config"]["Env"]
+
+
+async def test_a_port_held_by_a_stranger_is_left_to_him(place: LocalPlace, leases: MemoryLeases) -> None:
+    release = await place.release(1)
+    port = await leases.lease(f"release:{release.id}")
+    with socket.create_server(("127.0.0.1", port)):
+        await place.target.apply(place.app, release, {})
+        await becomes(place, release, Health.HEALTHY)
+
+    assert (await leases.leased())[f"release:{release.id}"] != port
+    assert len(await place.target.everything()) == 1
+
+
+async def test_a_container_stopped_by_hand_is_seen_and_comes_back(place: LocalPlace) -> None:
+    """R-06."""
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+    await place.engine.stop(container_name(place.app, release), grace_s=1)
+    stopped = await place.target.observe(place.app, release)
+    await place.target.apply(place.app, release, {})
+
+    assert stopped.health is Health.STOPPED
+    await becomes(place, release, Health.HEALTHY)
+
+
+async def test_a_container_killed_by_hand_is_started_again_by_the_engine(place: LocalPlace) -> None:
+    release = await place.release(1, ProjectSettings(health_path="/"))
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+    pid = (await place.engine.inspect(container_name(place.app, release)))["State"]["Pid"]
+    await asyncio.to_thread(_kill, pid)
+    await becomes(place, release, Health.STARTING)
+    again = await becomes(place, release, Health.HEALTHY)
+
+    assert again.restarts == 1
+
+
+async def test_a_missing_image_is_named(place: LocalPlace) -> None:
+    release = replace(await place.release(1), image_digest=NO_IMAGE)
+    with pytest.raises(ImageMissing):
+        await place.target.apply(place.app, release, {})
+
+    assert await place.target.everything() == []
+
+
+async def test_an_image_that_cannot_be_started_leaves_nothing_and_says_why(place: LocalPlace) -> None:
+    release = await place.release(1)
+    broken = await _changed_image(place, "USER nobody-of-this-name")
+    with pytest.raises(NotHealthy) as refused:
+        await place.target.apply(place.app, replace(release, image_digest=broken), {})
+
+    assert "nobody-of-this-name" in refused.value.message
+    assert await place.target.everything() == []
+
+
+async def test_a_command_that_is_not_in_the_image_is_named(place: LocalPlace) -> None:
+    release = replace(await place.release(1), image_digest=await _changed_image(place, 'CMD ["/no-such-program"]'))
+    await place.target.apply(place.app, release, {})
+    observed = await becomes(place, release, Health.UNHEALTHY)
+
+    assert (observed.exit_code, "not found in the image" in observed.detail) == (127, True)
+
+
+async def test_strangers_with_our_names_are_neither_used_nor_touched(place: LocalPlace) -> None:
+    """R-09: nothing without our label is touched, whatever its name."""
+    release = await place.release(1)
+    name = container_name(place.app, release)
+    labels = {"klepaas.instance": "somebody-else", "klepaas.release": release.id}
+    stranger = await place.engine.create(name, {"Image": release.image_digest, "Labels": labels})
+    try:
+        with pytest.raises(Rejected) as refused:
+            await place.target.apply(place.app, release, {})
+        await place.target.remove(place.app, release)
+        observed = await place.target.observe(place.app, release)
+
+        assert name in refused.value.message
+        assert observed.health is Health.ABSENT
+        assert await place.target.everything() == []
+        assert (await place.engine.inspect(name))["Id"] == stranger
+    finally:
+        await place.engine.remove(stranger, force=True)
+
+
+async def test_a_container_run_by_hand_from_our_image_is_not_ours(place: LocalPlace) -> None:
+    release = await place.release(1)
+    by_hand = await place.engine.create(f"by-hand-{place.instance_id}", {"Image": release.image_digest})
+
+    assert await place.target.everything() == []
+    await place.engine.remove(by_hand)
+
+
+async def test_the_record_of_a_failure_holds_the_last_lines_after_the_container_is_gone(place: LocalPlace) -> None:
+    """R-23."""
+    script = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; echo why >&2; exit 5"
+    release = await place.release_of(1, script)
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.UNHEALTHY)
+    await place.target.remove(place.app, release)
+    kept = await place.target.tail(place.app, release, 200)
+
+    assert len(kept) == 200
+    assert {"line 299", "why"} <= set(kept)
+
+
+async def test_variables_reach_the_app_and_nothing_else(place: LocalPlace) -> None:
+    release = await place.release_of(1, 'echo "GREETING is $GREETING, PORT is $PORT"; ' + serving("x"))
+    await place.target.apply(place.app, release, {"GREETING": "hush-hush"})
+    observed = await becomes(place, release, Health.HEALTHY)
+
+    assert "GREETING is hush-hush, PORT is 8080" in await place.target.tail(place.app, release, 10)
+    assert "hush-hush" not in json.dumps(observed.as_dict()) + repr(place.target.plan(place.app, release))
+
+
+async def test_a_parked_release_does_not_come_back_by_itself_and_one_with_traffic_does(place: LocalPlace) -> None:
+    """R-17, R-31: `always` revives also what was stopped when the engine starts again."""
+    release = await place.release(1)
+    await place.target.open(place.app, [])
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+    policies = []
+    await place.target.park(place.app, release)
+    policies.append(await _policy(place, container_name(place.app, release)))
+    await place.target.apply(place.app, release, {})
+    await place.target.shift(place.app, release)
+    policies.append(await _policy(place, container_name(place.app, release)))
+
+    assert policies == ["no", "always"]
+
+
+async def test_nothing_is_parked_when_no_warm_release_is_wanted(
+    place: LocalPlace, engine: DockerEngine, leases: MemoryLeases, home: Path
+) -> None:
+    cold = LocalTarget(
+        engine, leases, instance_id=place.instance_id, home=home, docker=DockerSettings.model_validate({"warm_for": 0})
+    )
+    release = await place.release(1)
+    await cold.apply(place.app, release, {})
+
+    assert await cold.park(place.app, release) is False
+
+
+async def test_without_the_engine_the_state_is_unknown(home: Path, leases: MemoryLeases, place: LocalPlace) -> None:
+    """R-06: what is not known is shown as unknown."""
+    gone = DockerEngine(f"unix://{home}/no.sock")
+    target = LocalTarget(gone, leases, instance_id=place.instance_id, home=home)
+    observed = await target.observe(place.app, await place.release(1))
+
+    assert observed.health is Health.UNKNOWN
+    assert "cannot be reached" in observed.detail
+
+
+async def test_changes_name_the_app_whose_container_ended(place: LocalPlace) -> None:
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    changes = place.target.changes()
+    first = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0.1)
+    await place.engine.stop(container_name(place.app, release), grace_s=1)
+
+    assert await asyncio.wait_for(first, 20) == place.app.name
+
+
+async def _policy(place: LocalPlace, name: str) -> str:
+    return str((await place.engine.inspect(name))["HostConfig"]["RestartPolicy"]["Name"])
+
+
+async def _changed_image(place: LocalPlace, change: str) -> str:
+    changes = ['CMD ["/bin/busybox", "true"]', change, f"LABEL klepaas.instance={place.instance_id}"]
+    files = archive_of({"bin/busybox": BUSYBOX})
+    return await place.engine.import_image(
+        files, repository=f"klepaas-test-{place.instance_id}", tag="broken", changes=changes
+    )
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
