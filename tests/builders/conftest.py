@@ -1,6 +1,7 @@
 """A builder on a real engine, a base image without any registry, and an engine of one's own to break."""
 
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 
@@ -23,6 +24,14 @@ def app() -> App:
 def base(docker_host: str) -> str:
     """Name of a base image with busybox."""
     return static_base(docker_host)
+
+
+@pytest.fixture
+def fresh(base: str, instance_id: str) -> str:
+    """What to write after FROM so that no step comes from the cache of an earlier test run.
+
+    The label is for what the old builder leaves of a failed build: images without our labels."""
+    return f"{base}\nLABEL klepaas.instance={instance_id}\nENV ONCE={secrets.token_hex(8)}"
 
 
 @pytest.fixture

@@ -43,10 +43,10 @@ def any_builder(engine: DockerEngine, instance_id: str, program: BuildProgram) -
 
 
 async def test_a_commit_becomes_an_image_with_our_labels_and_tag(
-    any_builder: DockerBuilder, engine: DockerEngine, instance_id: str, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, engine: DockerEngine, instance_id: str, app: App, fresh: str, tmp_path: Path
 ) -> None:
     # The repository may not speak in our name.
-    dockerfile = f"FROM {base}\nLABEL klepaas.app=victim mine=1\nRUN echo made\nEXPOSE 9000 80 53/udp\n"
+    dockerfile = f"FROM {fresh}\nLABEL klepaas.app=victim mine=1\nRUN echo made\nEXPOSE 9000 80 53/udp\n"
     source = checkout(tmp_path, {"Dockerfile": dockerfile})
     lines = Lines()
 
@@ -72,11 +72,11 @@ async def test_a_commit_becomes_an_image_with_our_labels_and_tag(
 
 
 async def test_the_build_uses_the_chosen_folder_and_stages(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     dockerfile = (
-        f"FROM {base} AS made\nCOPY hello.txt /in\nRUN tr a-z A-Z </in >/out\n"
-        f"FROM {base}\nCOPY --from=made /out /out\nRUN cat /out\n"
+        f"FROM {fresh.replace(chr(10), f' AS made{chr(10)}', 1)}\nCOPY hello.txt /in\nRUN tr a-z A-Z </in >/out\n"
+        f"FROM {fresh}\nCOPY --from=made /out /out\nRUN cat /out\n"
     )
     source = checkout(tmp_path, {"services/web/Dockerfile": dockerfile, "services/web/hello.txt": "it is here"})
     lines = Lines()
@@ -86,9 +86,9 @@ async def test_the_build_uses_the_chosen_folder_and_stages(
     assert "IT IS HERE" in lines.text
 
 
-async def test_a_setting_may_name_another_context(builder: DockerBuilder, app: App, base: str, tmp_path: Path) -> None:
+async def test_a_setting_may_name_another_context(builder: DockerBuilder, app: App, fresh: str, tmp_path: Path) -> None:
     source = checkout(
-        tmp_path, {"docker/web.Dockerfile": f"FROM {base}\nCOPY x /x\nRUN cat /x\n", "app/x": "from app", "x": "root"}
+        tmp_path, {"docker/web.Dockerfile": f"FROM {fresh}\nCOPY x /x\nRUN cat /x\n", "app/x": "from app", "x": "root"}
     )
     root, other = Lines(), Lines()
     commit = some_commit()
@@ -105,11 +105,11 @@ async def test_a_setting_may_name_another_context(builder: DockerBuilder, app: A
     assert first.ref != second.ref
 
 
-async def test_the_ignore_file_is_respected(any_builder: DockerBuilder, app: App, base: str, tmp_path: Path) -> None:
+async def test_the_ignore_file_is_respected(any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path) -> None:
     source = checkout(
         tmp_path,
         {
-            "Dockerfile": f"FROM {base}\nCOPY . /all\nRUN find /all -type f\n",
+            "Dockerfile": f"FROM {fresh}\nCOPY . /all\nRUN find /all -type f\n",
             ".dockerignore": "**/*.secret\n!kept.secret\n",
             "a.secret": "",
             "deep/b.secret": "",
@@ -128,7 +128,7 @@ async def test_the_ignore_file_is_respected(any_builder: DockerBuilder, app: App
 
 
 async def test_an_ignore_file_of_one_dockerfile_alone_is_respected(
-    builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     program = await choose_program()
     if program.kind is Kind.LEGACY:
@@ -136,7 +136,7 @@ async def test_an_ignore_file_of_one_dockerfile_alone_is_respected(
     source = checkout(
         tmp_path,
         {
-            "web.Dockerfile": f"FROM {base}\nCOPY . /all\nRUN find /all -type f\n",
+            "web.Dockerfile": f"FROM {fresh}\nCOPY . /all\nRUN find /all -type f\n",
             "web.Dockerfile.dockerignore": "hidden\n",
             "hidden": "",
             "seen": "",
@@ -151,17 +151,17 @@ async def test_an_ignore_file_of_one_dockerfile_alone_is_respected(
 
 
 async def test_a_failing_step_is_named_with_its_exit_code_and_its_last_words(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, engine: DockerEngine, instance_id: str, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """R-23"""
-    script = "seq 1 300; echo 'npm ERR! missing script: build' >&2; echo bye; exit 3"
-    source = checkout(tmp_path, {"Dockerfile": f"FROM {base}\nRUN echo fine\nRUN {script}\nRUN echo never\n"})
+    script = "seq 1 300; sleep 0.2; echo 'npm ERR! missing script: build' >&2; echo bye; exit 3"
+    source = checkout(tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN echo fine\nRUN {script}\nRUN echo never\n"})
     lines = Lines()
 
     with pytest.raises(BuildFailed) as failed:
         await any_builder.build(request_for(source, app), lines.add)
 
-    assert re.search(r"failed at step 3/\d+ `RUN seq 1 300; .*` with exit code 3\.", failed.value.message)
+    assert re.search(r"failed at step [35]/\d+ `RUN seq 1 300; .*` with exit code 3\.", failed.value.message)
     assert failed.value.message.endswith("npm ERR! missing script: build.")
     assert failed.value.evidence["exit_code"] == 3
     assert failed.value.evidence["dockerfile"] == "Dockerfile"
@@ -169,16 +169,17 @@ async def test_a_failing_step_is_named_with_its_exit_code_and_its_last_words(
     assert len(last_lines) == 200
     assert any(line.endswith("299") for line in last_lines)
     assert lines[-200:] == last_lines
+    assert not await engine.containers([f"klepaas.instance={instance_id}"])
 
 
 async def test_other_failures_say_what_is_wrong(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     wrong = {
         "FORM scratch\n": "unknown instruction: FORM",
-        f"FROM {base}\nCOPY nothing /x\n": "nothing.*not (?:found|exist)",
+        f"FROM {fresh}\nCOPY nothing /x\n": "nothing.*not (?:found|exist)",
         "FROM klepaas-test/there-is-no-such:image\nRUN true\n": "base image `klepaas-test/there-is-no-such:image`",
-        f"FROM {base}\nRUN no-such-program --x\n": "exit code 127.*no-such-program",
+        f"FROM {fresh}\nRUN no-such-program --x\n": "exit code 127.*no-such-program",
     }
     for number, (dockerfile, words) in enumerate(wrong.items()):
         source = checkout(tmp_path / str(number), {"Dockerfile": dockerfile})
@@ -187,10 +188,10 @@ async def test_other_failures_say_what_is_wrong(
 
 
 async def test_a_frontend_that_cannot_be_loaded_is_done_without(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     # A frontend version that does not exist fails on a machine with Docker Hub as well.
-    dockerfile = f"# syntax=docker/dockerfile:0.0.0-none\nFROM {base}\nRUN echo built\n"
+    dockerfile = f"# syntax=docker/dockerfile:0.0.0-none\nFROM {fresh}\nRUN echo built\n"
     source = checkout(tmp_path, {"Dockerfile": dockerfile})
     lines = Lines()
 
@@ -201,11 +202,11 @@ async def test_a_frontend_that_cannot_be_loaded_is_done_without(
 
 
 async def test_control_sequences_do_not_reach_the_log(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """S-12"""
     source = checkout(
-        tmp_path, {"Dockerfile": f"FROM {base}\nRUN printf '\\033[31mred\\033[0m \\033]0;title\\007end 한글\\n'\n"}
+        tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN printf '\\033[31mred\\033[0m \\033]0;title\\007end 한글\\n'\n"}
     )
     lines = Lines()
 
@@ -215,17 +216,17 @@ async def test_control_sequences_do_not_reach_the_log(
     assert not any(ord(character) < 32 and character != "\t" for character in lines.text.replace("\n", ""))
 
 
-async def test_lines_come_while_the_build_runs(builder: DockerBuilder, app: App, base: str, tmp_path: Path) -> None:
-    source = checkout(tmp_path, {"Dockerfile": f"FROM {base}\nRUN echo first; sleep 601\n"})
+async def test_lines_come_while_the_build_runs(builder: DockerBuilder, app: App, fresh: str, tmp_path: Path) -> None:
+    source = checkout(tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN echo first; sleep 601\n"})
     async with cancelled_after(builder, source, app, "first") as seconds:
         pass
 
     assert seconds() < 60
 
 
-async def test_labels_leave_the_layers_cached(builder: DockerBuilder, app: App, base: str, tmp_path: Path) -> None:
+async def test_labels_leave_the_layers_cached(builder: DockerBuilder, app: App, fresh: str, tmp_path: Path) -> None:
     # `date +%N` differs in every build that really runs.
-    source = checkout(tmp_path, {"Dockerfile": f"FROM {base}\nRUN echo {secrets.token_hex(8)} $(date +%s%N) >/made\n"})
+    source = checkout(tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN echo {secrets.token_hex(8)} $(date +%s%N) >/made\n"})
     first = await builder.build(request_for(source, app), Lines().add)
     lines = Lines()
 
@@ -236,10 +237,10 @@ async def test_labels_leave_the_layers_cached(builder: DockerBuilder, app: App, 
     assert first.commit_sha != second.commit_sha
 
 
-async def test_hostile_names_are_only_names(builder: DockerBuilder, app: App, base: str, tmp_path: Path) -> None:
+async def test_hostile_names_are_only_names(builder: DockerBuilder, app: App, fresh: str, tmp_path: Path) -> None:
     """S-01, S-02"""
     folder = "a;touch canary/$(touch canary)/`touch canary`/--privileged"
-    source = checkout(tmp_path, {f"{folder}/Dockerfile": f"FROM {base}\nCOPY . /all\nRUN ls /all\n"})
+    source = checkout(tmp_path, {f"{folder}/Dockerfile": f"FROM {fresh}\nCOPY . /all\nRUN ls /all\n"})
     lines = Lines()
 
     await builder.build(request_for(source, app), lines.add)
@@ -249,27 +250,29 @@ async def test_hostile_names_are_only_names(builder: DockerBuilder, app: App, ba
 
 
 async def test_cancelling_ends_the_build_here_and_on_the_engine(
-    any_builder: DockerBuilder, engine: DockerEngine, instance_id: str, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, engine: DockerEngine, instance_id: str, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """R-03"""
     nap = f"6{secrets.randbelow(10**8):08}"
-    source = checkout(tmp_path, {"Dockerfile": f"FROM {base}\nRUN echo asleep; sleep {nap}\n"})
+    source = checkout(tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN echo asleep; sleep {nap}\n"})
     async with cancelled_after(any_builder, source, app, "asleep"):
         running = processes_with(nap)
     ended = time.monotonic()
-    while processes_with(nap) or processes_with(app.name):
+    while (
+        processes_with(nap) or processes_with(app.name) or await engine.containers([f"klepaas.instance={instance_id}"])
+    ):
         assert time.monotonic() - ended < ENDS_WITHIN_S
         await asyncio.sleep(0.05)
 
     assert running
-    assert not await engine.images([f"klepaas.instance={instance_id}"])
+    assert not await engine.images([f"klepaas.app={app.name}"])
 
 
 async def test_a_secret_of_ours_is_never_in_a_build(
     any_builder: DockerBuilder,
     engine: DockerEngine,
     app: App,
-    base: str,
+    fresh: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -277,7 +280,7 @@ async def test_a_secret_of_ours_is_never_in_a_build(
     canary = f"canary-{secrets.token_hex(16)}"
     for name in ("KLEPAAS_ENCRYPTION_KEY", "HTTP_PROXY_PASSWORD", "GITHUB_TOKEN"):
         monkeypatch.setenv(name, canary)
-    dockerfile = f"FROM {base}\nARG GITHUB_TOKEN\nRUN env; echo seen; sleep 0.5\n"
+    dockerfile = f"FROM {fresh}\nARG GITHUB_TOKEN\nRUN env; echo seen; sleep 0.5\n"
     source = checkout(tmp_path, {"Dockerfile": dockerfile})
     seen: list[bytes] = []
     lines = Lines()
@@ -301,21 +304,24 @@ async def test_a_secret_of_ours_is_never_in_a_build(
 
 
 async def test_a_build_reaches_neither_our_ports_nor_the_engine(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """S-14"""
     visits: list[str] = []
 
     async def visited(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visits.append("visited")
+        writer.write(b"REACHED\n")
         writer.close()
 
     server = await asyncio.start_server(visited, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     dockerfile = (
-        f"FROM {base}\n"
-        f"RUN wget -q -T 3 -O - http://127.0.0.1:{port}/ && echo REACHED || echo unreachable\n"
-        "RUN ls -la /var/run/docker.sock /run/docker.sock && echo REACHED || echo nothing there\n"
+        f"FROM {fresh}\n"
+        # That it can reach a port of its own shows that the question is asked rightly.
+        "RUN (nc -l -p 4000 -e echo own port &); sleep 0.3; timeout 3 nc 127.0.0.1 4000\n"
+        f"RUN timeout 3 nc 127.0.0.1 {port} || echo unreachable\n"
+        "RUN ls /var/run/docker.sock /run/docker.sock && echo REACHED || echo nothing there\n"
         "RUN find / -xdev -name 'klepaas*' -o -xdev -name '*.sock' | grep . && echo REACHED || echo nothing found\n"
     )
     source = checkout(tmp_path, {"Dockerfile": dockerfile})
@@ -325,15 +331,15 @@ async def test_a_build_reaches_neither_our_ports_nor_the_engine(
 
     said = [line for line in lines if not re.search(r"RUN|---> ", line)]
     assert not any("REACHED" in line for line in said)
-    assert sum(bool(re.search("unreachable|nothing", line)) for line in said) == 3
+    assert sum(bool(re.search("own port|unreachable|nothing (?:there|found)", line)) for line in said) == 4
     assert visits == []
 
 
 async def test_a_dockerfile_cannot_ask_for_the_hosts_network(
-    any_builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    any_builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """S-14"""
-    source = checkout(tmp_path, {"Dockerfile": f"FROM {base}\nRUN --network=host echo REACHED\n"})
+    source = checkout(tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN --network=host echo REACHED\n"})
     lines = Lines()
 
     with pytest.raises(BuildFailed):
@@ -342,7 +348,7 @@ async def test_a_dockerfile_cannot_ask_for_the_hosts_network(
 
 
 async def test_apps_do_not_share_the_folders_a_build_caches(
-    builder: DockerBuilder, app: App, base: str, tmp_path: Path
+    builder: DockerBuilder, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """S-14"""
     if (await choose_program()).kind is Kind.LEGACY:
@@ -351,7 +357,7 @@ async def test_apps_do_not_share_the_folders_a_build_caches(
 
     async def seen_by(who: App, number: int) -> bool:
         step = f"RUN --mount=type=cache,target={folder} ls {folder}; echo poison >{folder}/poisoned; : {number}"
-        source = checkout(tmp_path / str(number), {"Dockerfile": f"FROM {base}\n{step}\n"})
+        source = checkout(tmp_path / str(number), {"Dockerfile": f"FROM {fresh}\n{step}\n"})
         lines = Lines()
         await builder.build(request_for(source, who), lines.add)
         return any(line.endswith(" poisoned") for line in lines)
@@ -360,14 +366,14 @@ async def test_apps_do_not_share_the_folders_a_build_caches(
 
 
 async def test_registry_logins_are_the_operators_own_file_and_the_rest_is_private(
-    engine: DockerEngine, instance_id: str, app: App, base: str, tmp_path: Path
+    engine: DockerEngine, instance_id: str, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """S-06"""
     logins = checkout(tmp_path / "logins", {"config.json": "{}"})
     work = tmp_path / "work"
     work.mkdir()
     builder = DockerBuilder(engine, instance=instance_id, docker_config=logins, work=work)
-    source = checkout(tmp_path / "source", {"Dockerfile": f"FROM {base}\nRUN echo now\n"})
+    source = checkout(tmp_path / "source", {"Dockerfile": f"FROM {fresh}\nRUN echo now\n"})
     modes: set[int] = set()
     linked: set[Path] = set()
 
@@ -398,29 +404,29 @@ async def test_an_engine_that_cannot_be_reached_is_the_reason(app: App, tmp_path
 
 
 async def test_a_build_is_refused_on_a_nearly_full_disk(
-    engine: DockerEngine, instance_id: str, app: App, base: str, tmp_path: Path
+    engine: DockerEngine, instance_id: str, app: App, fresh: str, tmp_path: Path
 ) -> None:
     """R-09"""
     builder = DockerBuilder(engine, instance=instance_id, limits=BuildLimits(min_free_bytes=2**60))
     lines = Lines()
 
     with pytest.raises(DiskFull, match=r"No build was begun.*no space left on device") as refused:
-        await builder.build(request_for(checkout(tmp_path, {"Dockerfile": f"FROM {base}\n"}), app), lines.add)
+        await builder.build(request_for(checkout(tmp_path, {"Dockerfile": f"FROM {fresh}\n"}), app), lines.add)
     assert refused.value.evidence["free_bytes"] > 0
     assert lines == []
 
 
 async def test_an_image_that_is_too_large_is_refused_and_removed(
-    engine: DockerEngine, instance_id: str, app: App, base: str, tmp_path: Path
+    engine: DockerEngine, instance_id: str, app: App, fresh: str, tmp_path: Path
 ) -> None:
     builder = DockerBuilder(engine, instance=instance_id, limits=BuildLimits(max_image_bytes=4 * 2**20))
     source = checkout(
-        tmp_path, {"Dockerfile": f"FROM {base}\nRUN dd if=/dev/zero of=/large bs=1M count=8 2>/dev/null\n"}
+        tmp_path, {"Dockerfile": f"FROM {fresh}\nRUN dd if=/dev/zero of=/large bs=1M count=8 2>/dev/null\n"}
     )
 
     with pytest.raises(BuildFailed, match=r"10 MiB.*at most 4 MiB"):
         await builder.build(request_for(source, app), Lines().add)
-    assert not await engine.images([f"klepaas.instance={instance_id}"])
+    assert not await engine.images([f"klepaas.app={app.name}"])
 
 
 async def test_every_line_of_a_long_log_comes_once_and_in_order(
@@ -441,17 +447,22 @@ async def test_every_line_of_a_long_log_comes_once_and_in_order(
     assert numbers == list(range(1, 100_001))
 
 
+@pytest.mark.parametrize(
+    ("program", "restarted"), [("best", False), ("best", True), ("legacy", False)], indirect=["program"]
+)
 async def test_an_engine_that_dies_in_mid_build_is_the_reason(
-    own_daemon: DockerDaemon, app: App, tmp_path: Path
+    own_daemon: DockerDaemon, program: BuildProgram, app: App, tmp_path: Path, restarted: bool
 ) -> None:
     own_daemon.start()
     source = checkout(tmp_path, {"Dockerfile": f"FROM {static_base(own_daemon.host)}\nRUN echo begun; sleep 602\n"})
     engine = DockerEngine(own_daemon.host)
-    builder = DockerBuilder(engine, instance="dying")
+    builder = DockerBuilder(engine, instance="dying", program=program)
 
     async def kill(line: str) -> None:
-        if line.endswith("begun"):
+        if line.endswith("begun") and "echo" not in line:
             await asyncio.to_thread(own_daemon.kill)
+            if restarted:
+                await asyncio.to_thread(own_daemon.start)
 
     with pytest.raises(EngineUnavailable):
         await builder.build(request_for(source, app), kill)

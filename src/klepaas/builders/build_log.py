@@ -29,6 +29,7 @@ _STATUS = re.compile(
     r"^(?:DONE \d|CACHED$|CANCELED$|\.\.\.$|transferring |sha256:|extracting |exporting |writing |naming )"
 )
 _LEGACY_STEP = re.compile(r"^Step (\d+/\d+) : (.*)$")
+_LEGACY_WORDS = re.compile(r"^ ---> |^Removing intermediate container ")
 _BUILDKIT_STEP = re.compile(r"^\[((?:\S+ )?\d+/\d+)\] (.*)$")
 _LOADING = re.compile(r"^\[internal\] load metadata for (\S+)$|^\[(?:\S+ )?\d+/\d+\] FROM (\S+)")
 _FRONTEND = re.compile(r"^resolve image config for (?:docker-image://)?(\S+)$")
@@ -51,7 +52,8 @@ _BASE_IMAGE_GONE = re.compile(
 )
 _ENGINE_GONE = re.compile(
     r"cannot connect to the docker daemon|transport is closing|error reading from server|connection reset by peer"
-    r"|error during connect|code = Unavailable|unexpected EOF$|^EOF$|broken pipe|connection refused|context canceled$",
+    r"|error during connect|code = Unavailable|unexpected EOF$|^EOF$|broken pipe|connection refused|context canceled$"
+    r"|server did not provide an image ID",
     re.IGNORECASE,
 )
 
@@ -168,7 +170,9 @@ class BuildLog:
         assert step is not None
         error = _unwrapped(self._final)
         exit_code = _EXIT_CODE.search(error)
-        outputs = [line for line in self._outputs[self._legacy_step] if line != self._final and line[:6] != " ---> "]
+        outputs = [
+            line for line in self._outputs[self._legacy_step] if line != self._final and not _LEGACY_WORDS.match(line)
+        ]
         base = step[2].split() if step[2].upper().startswith("FROM ") else []
         lost = bool(base) and _BASE_IMAGE_GONE.search(error) is not None
         return Failure(
