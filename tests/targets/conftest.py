@@ -33,6 +33,12 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
+def instance_id(home: Path, instance_id: str) -> str:
+    """Set up after `home`, so that its containers are gone before the folder they write to is."""
+    return instance_id
+
+
+@pytest.fixture
 def leases() -> MemoryLeases:
     """A random piece of the range: tests run beside each other, and a collision is what the target must survive."""
     first = random.randrange(20000, 29999 - PORTS_PER_TEST)
