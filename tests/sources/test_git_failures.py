@@ -153,6 +153,21 @@ async def test_looking_at_a_server_that_hangs_is_a_timeout(
     assert not programs_about(git_server)
 
 
+async def test_a_server_that_never_completes_a_connection_is_a_timeout(make_source: MakeSource, into: Path) -> None:
+    """R-01: neither git nor curl counts this as slow."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        for _ in range(4):  # the kernel holds one or two in spite of the backlog and drops the rest
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(full.getsockname())
+        repository = parse_repository(f"http://127.0.0.1:{full.getsockname()[1]}/a/b.git")
+        source = make_source(network_timeout=timedelta(seconds=1))
+        error = await asyncio.wait_for(failure_of_fetch(source, repository, into), 60)
+
+    assert type(error) is NetworkTimeout
+
+
 @pytest.mark.skipif(not shutil.which("ssh"), reason="needs an ssh client")
 async def test_an_ssh_server_that_never_speaks_is_a_timeout(make_source: MakeSource, into: Path) -> None:
     """R-01"""
