@@ -125,3 +125,37 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     testing: TestingSettings = TestingSettings()
     docker_host_env: str | None = Field(default=None, validation_alias="DOCKER_HOST")
+
+
+_FOR_GIT = (
+    "PATH",
+    "NO_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "GIT_SSL_CAINFO",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+
+
+def process_environment() -> dict[str, str]:
+    """What programs we start may need to know of this machine: where programs are, proxies, CA certificates."""
+    return {name: os.environ[key] for name in _FOR_GIT for key in (name, name.lower()) if key in os.environ}
+
+
+def own_environment() -> dict[str, str]:
+    """Everything this process was given, for a child that is klepaas itself."""
+    return dict(os.environ)
+
+
+class ClientSettings(BaseSettings):
+    """What the command line needs to know of its surroundings; both values override a stored login."""
+
+    model_config = SettingsConfigDict(env_prefix="KLEPAAS_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=_default_home)
+    """The login is stored below it, in `cli/credentials.json`."""
+    url: str | None = None
+    """Where klepaas answers, e.g. `http://127.0.0.1:8700`."""
+    token: SecretStr | None = None

@@ -1,0 +1,177 @@
+"""`klepaas projects`: list, show, create, set, remove."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from klepaas.errors import Conflict, Invalid
+from klepaas.interfaces.cli.options import Json, ProjectName, Quiet, Yes
+from klepaas.interfaces.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from klepaas.client import Client
+
+app = typer.Typer(help="Projects: repositories with a place to run.", no_args_is_help=False)
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A setting, e.g. port=3000. Repeatable.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def projects(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
+    """List your projects."""
+    if context.invoked_subcommand is None:
+        show_all(as_json, quiet)
+
+
+@app.command("list")
+def show_all(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List your projects."""
+    from klepaas.interfaces.cli.server import ask
+
+    screen = Screen(as_json=as_json, quiet=quiet)
+    found = ask(lambda client: client.projects())
+    screen.json({"projects": found})
+    if not found:
+        screen.say("No projects yet. Begin with: klepaas projects create owner/repo")
+        return
+    rows = [[each[name] for name in ("name", "repository", "branch", "environment", "target")] for each in found]
+    screen.table(["NAME", "REPOSITORY", "BRANCH", "ENVIRONMENT", "TARGET"], rows)
+
+
+@app.command()
+def show(project: ProjectName, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Show a project with all its settings."""
+    from klepaas.interfaces.cli.server import ask
+
+    _tell(Screen(as_json=as_json, quiet=quiet), ask(lambda client: client.project(project)))
+
+
+@app.command()
+def create(
+    repository: Annotated[str, typer.Argument(help="owner/repo, an https or ssh URL, or a path where klepaas runs.")],
+    name: Annotated[str | None, typer.Option(help="Default: the repository's name.")] = None,
+    branch: Annotated[str | None, typer.Option("--branch", "-b")] = None,
+    environment: Annotated[str | None, typer.Option("--environment", "-e")] = None,
+    target: Annotated[str | None, typer.Option(help="Where it runs. Default: local.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Id of the credential that opens the repository.")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a project of a repository."""
+    from klepaas.interfaces.cli.server import ask
+
+    given = {
+        "name": name,
+        "branch": branch,
+        "environment": environment,
+        "target": target,
+        "connection_id": connection,
+        "settings": read_settings(settings),
+    }
+    screen = Screen(as_json=as_json, quiet=quiet)
+    made = ask(lambda client: client.register(repository, **given))
+    _tell(screen, made)
+    screen.say(f"Deploy it: klepaas deploy {made['name']}")
+
+
+@app.command("set")
+def change(
+    project: ProjectName,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="E.g. port=3000.")] = None,
+    branch: Annotated[str | None, typer.Option("--branch", "-b")] = None,
+    repository: Annotated[str | None, typer.Option(help="Drops the connection unless one is named too.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Id of the credential that opens the repository.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Change settings of a project; they apply from the next deployment on. NAME= (empty) unsets one."""
+    from klepaas.interfaces.cli.server import ask
+
+    given = {
+        "branch": branch,
+        "repository": repository,
+        "connection_id": connection,
+        "settings": read_settings(settings),
+    }
+    if not any(value is not None for value in given.values()):
+        raise Invalid("Nothing to change was given.", hint=f"Give e.g.: klepaas projects set {project} port=3000")
+    screen = Screen(as_json=as_json, quiet=quiet)
+    _tell(screen, ask(lambda client: client.configure(project, **given)))
+    screen.say(f"It applies from the next deployment on: klepaas deploy {project}")
+
+
+@app.command()
+def remove(project: ProjectName, yes: Yes = False, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Take a project and everything it runs away; its history stays."""
+    from klepaas.interfaces.cli.server import ask
+
+    screen = Screen(as_json=as_json, quiet=quiet)
+
+    async def run(client: "Client") -> None:
+        found = await client.project(project)
+        if not yes:
+            agree(
+                screen,
+                f"Removing {found['name']} stops what it runs and frees its address.",
+                f"Remove {found['name']}?",
+            )
+        await client.retire(found["id"])
+        screen.json({"removed": found["id"], "name": found["name"]})
+        screen.say(f"Removed {found['name']}; its history stays.")
+
+    ask(run)
+
+
+def agree(screen: Screen, plan: str, question: str) -> None:
+    """Show what a destructive verb will do and ask. Errors: Invalid without a terminal, Conflict for a no."""
+    if not screen.can_ask:
+        raise Invalid(f"{plan} It wants a yes, and there is no terminal to ask at.", hint="Answer with --yes.")
+    screen.console.print(plan)
+    if not screen.confirm(question):
+        raise Conflict("Not done: the answer was not yes.", hint="Nothing was touched.")
+
+
+def read_settings(pairs: list[str] | None) -> dict[str, Any] | None:
+    """`port=3000`, `hosts=a.example.org,b.example.org`; JSON is understood, an empty value unsets. Errors: Invalid."""
+    if not pairs:
+        return None
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise Invalid(f"{pair[:80]!r} is not a setting.", hint="Give NAME=VALUE, e.g. port=3000.")
+        settings[name] = [host for host in value.split(",") if host] if name == "hosts" else _value(value)
+    return settings
+
+
+def _value(text: str) -> Any:
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float | bool | None) else text
+
+
+def _tell(screen: Screen, project: dict[str, Any]) -> None:
+    screen.json(project)
+    rows = [[name, str(project[name])] for name in ("name", "id", "repository", "branch", "environment", "target")]
+    if project["connection_id"]:
+        rows.append(["connection", project["connection_id"]])
+    rows += [[name, _shown(value)] for name, value in project["settings"].items()]
+    screen.table(["SETTING", "VALUE"], rows)
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case list():
+            return ", ".join(str(item) for item in value) or "-"
+        case _:
+            return str(value)

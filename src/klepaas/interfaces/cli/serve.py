@@ -1,0 +1,49 @@
+"""`klepaas up` and `down`: start klepaas here, and take away everything it runs here."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from klepaas.interfaces.cli.options import Json, Quiet, Yes
+from klepaas.interfaces.cli.projects import agree
+from klepaas.interfaces.cli.screen import Screen
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="Default: 8700.")] = None,
+) -> None:
+    """Start klepaas and serve until Ctrl-C; apps go on running without it."""
+    from klepaas import logs, wiring
+    from klepaas.settings import Settings
+
+    settings = Settings()
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    if given:
+        settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
+    logs.configure(format=settings.log_format, level=settings.log_level)
+    screen = Screen()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        raise typer.Exit(runner.run(wiring.serve(settings, say=screen.line)))
+
+
+def down(yes: Yes = False, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Remove every container that this klepaas runs on this machine, the proxy included. Its records stay."""
+    from klepaas import wiring
+    from klepaas.settings import Settings
+
+    screen = Screen(as_json=as_json, quiet=quiet)
+    settings = Settings()
+    if not yes:
+        agree(screen, f"Every app of the klepaas in {settings.home} stops serving.", "Take everything down?")
+    asyncio.run(wiring.take_down(settings, say=screen.say))
+    screen.json({"taken_down": str(settings.home)})
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    try:
+        import uvloop
+    except ImportError:  # it does not exist for every platform
+        return None
+    return uvloop.Loop

@@ -1,0 +1,243 @@
+"""The way of the demo: an engine, a server, a repository, a project, a deployment, an answer."""
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from klepaas import project_file
+from klepaas.client import Client
+from klepaas.docker.installation import ReadyEngine, ensure_engine
+from klepaas.errors import KlepaasError, NotAuthenticated, NotHealthy
+from klepaas.interfaces.cli import child, complaint, credentials, exit_codes, sample
+from klepaas.interfaces.cli.credentials import Login
+from klepaas.interfaces.cli.exit_codes import ExitCode
+from klepaas.interfaces.cli.sample import Sample
+from klepaas.interfaces.cli.screen import Screen
+from klepaas.interfaces.cli.submission import submit
+from klepaas.interfaces.cli.waiting import Wishes
+from klepaas.settings import Settings
+
+NAME = "sample"
+ANSWERS_WITHIN_S = 30.0
+"""The app answers at once after a deployment; after a reboot the engine may have to bring it back first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The app as it was seen answering."""
+
+    url: str
+    sample: Sample
+
+
+async def until_interrupted(
+    settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None
+) -> int:
+    """Bring the sample app live in the usual home, then serve until Ctrl-C. Errors: KlepaasError."""
+    await _engine(settings, environment, screen)
+    async with _klepaas(settings, environment, screen, port) as (client, server):
+        found = await _bring_live(client, settings.home, environment, screen)
+        if isinstance(found, ExitCode):
+            return found
+        _summary(screen, found, client.url, stays=server is not None)
+        if server is None:
+            return ExitCode.LIVE
+        await _until_interrupted_or_ended(server)
+        if server.process.returncode is not None:
+            raise server.fault("The server ended by itself.")
+        screen.say("Stopping klepaas …")
+    screen.say(f"klepaas has stopped; the app goes on serving at {found.url}. Start again: ./run demo")
+    return ExitCode.LIVE
+
+
+async def once(settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None) -> int:
+    """The whole way in a home of its own, which is gone afterwards like everything that ran. The last line says
+    how it went."""
+    from klepaas import wiring
+
+    began = time.monotonic()
+    own = settings.model_copy(update={"home": settings.home / "once", "database_url": None, "encryption_key": None})
+    strange = {"KLEPAAS_DATABASE_URL", "KLEPAAS_ENCRYPTION_KEY"}
+    surroundings = {name: value for name, value in environment.items() if name not in strange}
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    try:
+        engine = await _engine(own, environment, screen)
+        try:
+            if own.home.exists():  # a run that was killed
+                await wiring.take_down(own, say=screen.say)
+            try:
+                async with _klepaas(own, surroundings, screen, port or child.any_port()) as (client, _):
+                    found = await _bring_live(client, own.home, surroundings, screen)
+                    if not isinstance(found, ExitCode):
+                        await client.retire(NAME)
+            finally:
+                await wiring.take_down(own, say=screen.say)
+                await asyncio.to_thread(shutil.rmtree, own.home)
+        finally:
+            await engine.stop()
+    except KlepaasError as error:
+        complaint.complain(screen, error)
+        screen.line(f"demo: failed: {error.message}")
+        return exit_codes.of_error(error) or ExitCode.FAILED
+    if isinstance(found, ExitCode):
+        screen.line("demo: failed: the sample app did not get live.")
+        return found
+    screen.line(
+        f"demo: ok: version {found.sample.version} answered 200 at {found.url}; "
+        f"everything it started is gone again ({time.monotonic() - began:.1f} s)"
+    )
+    return ExitCode.LIVE
+
+
+async def _engine(settings: Settings, environment: Mapping[str, str], screen: Screen) -> ReadyEngine:
+    return await ensure_engine(
+        settings.docker.host,
+        settings.docker_host_env,
+        user_home=Path.home(),
+        state=settings.home,
+        environment=environment,
+        say=screen.say,
+    )
+
+
+@asynccontextmanager
+async def _klepaas(
+    settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None
+) -> AsyncIterator[tuple[Client, child.Child | None]]:
+    """A client that is logged in, to the klepaas of this home that runs, or to one started now."""
+    known = credentials.load(settings.home)
+    if known is not None and await _opens(known):
+        screen.say(f"klepaas runs already at {known.url}.")
+        async with Client(known.url, known.token) as client:
+            yield client, None
+        return
+    screen.say("Starting klepaas …")
+    async with child.serving(settings.home, environment, port or child.free_port()) as server:
+        login = Login(url=server.url, token=server.token or (known.token if known else ""))
+        if not await _opens(login):
+            raise NotAuthenticated(
+                f"The operator token of the klepaas in {settings.home} is not known here.",
+                hint=f"Start it with klepaas up, then log in: klepaas login {server.url}",
+            )
+        credentials.store(settings.home, login)
+        if server.token:
+            screen.say(f"Operator token (shown only now, and kept for you in {credentials.path_in(settings.home)}):")
+            screen.say(f"  {server.token}")
+        async with Client(login.url, login.token) as client:
+            yield client, server
+
+
+async def _opens(login: Login) -> bool:
+    """Whether a klepaas on this machine answers there and takes the token."""
+    if not login.token or urlsplit(login.url).hostname not in {"127.0.0.1", "::1", "localhost"}:
+        return False
+    try:
+        async with Client(login.url, login.token) as client:
+            await client.projects()
+    except KlepaasError:
+        return False
+    return True
+
+
+async def _bring_live(client: Client, home: Path, environment: Mapping[str, str], screen: Screen) -> Shown | ExitCode:
+    """The app of now, live and seen answering; the exit code of its deployment when that did not end well."""
+    app = await sample.prepare(home / "demo" / "sample", environment)
+    project = await _project(client, app, screen)
+    standing = await client.status(project["id"])
+    live = (standing["live"] or {}).get("release")
+    if live is not None and live["commit_sha"] == app.commit_sha and _agrees(live["settings"], project["settings"]):
+        screen.say(f"Version {app.version} of the sample app is live already.")
+    else:
+        code = await submit(
+            client,
+            screen,
+            lambda key: client.deploy(project["id"], key=key, commit=app.commit_sha),
+            key=None,
+            wishes=Wishes(),
+        )
+        if code is not ExitCode.LIVE:
+            return code
+        standing = await client.status(project["id"])
+    url = standing["urls"][0]
+    await _answers(url, app.version)
+    return Shown(url=url, sample=app)
+
+
+async def _project(client: Client, app: Sample, screen: Screen) -> dict[str, Any]:
+    """The project of the sample's repository, with the settings its project file asks for."""
+    told = project_file.read(app.repository)
+    wanted = dict(told.settings) if told is not None else {}
+    known = [each for each in await client.projects() if each["repository"] == str(app.repository)]
+    if not known:
+        screen.say(f"Registering the project {NAME} …")
+        return await client.register(str(app.repository), name=NAME, settings=wanted)
+    if not _agrees(known[0]["settings"], wanted):
+        return await client.configure(known[0]["id"], settings=wanted)
+    return known[0]
+
+
+def _agrees(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(settings.get(name) == value for name, value in wanted.items())
+
+
+async def _answers(url: str, version: str) -> None:
+    """See the URL answer 200 with this version. Errors: NotHealthy with what was seen instead."""
+    seen, deadline = "nothing", time.monotonic() + ANSWERS_WITHIN_S
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+        while time.monotonic() < deadline:
+            try:
+                page, answer = await http.get(f"{url}/"), await http.get(f"{url}/version")
+                seen = f"HTTP {page.status_code}, version {answer.text.strip()[:40]!r}"
+                if page.status_code == 200 and answer.status_code == 200 and answer.text.strip() == version:
+                    return
+            except httpx.HTTPError as error:
+                seen = str(error) or type(error).__name__
+            await asyncio.sleep(0.1)
+    raise NotHealthy(
+        f"{url} does not answer with version {version} of the sample app.",
+        hint=f"Look at it: klepaas status {NAME}; klepaas logs {NAME}",
+        evidence={"seen": seen},
+    )
+
+
+def _summary(screen: Screen, found: Shown, api_url: str, *, stays: bool) -> None:
+    command = "klepaas" if shutil.which("klepaas") else ".venv/bin/klepaas"
+    screen.say()
+    screen.say(f"The sample app, version {found.sample.version}, answers 200 at", style="bold green")
+    screen.line(found.url)
+    screen.say()
+    for words, meaning in (
+        (f"{command} status {NAME}", "how it stands"),
+        (f"{command} logs {NAME}", "what it writes"),
+        (f"{command} rollback {NAME}", "back to the version before"),
+        ("echo 2 > examples/sample/site/version.txt; ./run demo", "the next version"),
+    ):
+        screen.say(f"  {words:<54} {meaning}")
+    screen.say(f"  {api_url + '/api/v1':<54} the API")
+    if stays:
+        screen.say()
+        screen.say("Ctrl-C ends klepaas; the app goes on serving.")
+
+
+async def _until_interrupted_or_ended(server: child.Child) -> None:
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, interrupted.set)
+    waits = [asyncio.create_task(interrupted.wait()), asyncio.create_task(server.process.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
