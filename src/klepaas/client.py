@@ -243,12 +243,12 @@ class Client:
         while True:
             opened = False
 
-            def note() -> None:
+            def noted() -> None:
                 nonlocal opened
                 opened = True
 
             try:
-                async with aclosing(self._messages(path, last_id, {}, opened=note)) as messages:
+                async with aclosing(self._messages(path, last_id, {}, opened=noted)) as messages:
                     async for message in messages:
                         last_id = message.id or last_id
                         tries = 0
@@ -262,7 +262,9 @@ class Client:
             await asyncio.sleep(RESTS_S[min(tries, len(RESTS_S) - 1)])
             tries += 1
 
-    async def _messages(self, path: str, last_id: str, query: Mapping[str, Any]) -> AsyncGenerator[Message, None]:
+    async def _messages(
+        self, path: str, last_id: str, query: Mapping[str, Any], *, opened: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Message, None]:
         """The messages of one connection. Ends when the server ends it; Unavailable when it breaks."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
@@ -271,6 +273,7 @@ class Client:
                 if answer.is_error:
                     await answer.aread()
                     _checked(answer)
+                opened()
                 parser = _Parser()
                 async for text in answer.aiter_text():
                     for message in parser.messages(text):

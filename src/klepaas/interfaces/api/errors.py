@@ -149,7 +149,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
             )
         case 405:
             translated = MethodNotAllowed(
-                f"{request.method} is not possible here.", hint=f"Possible: {(error.headers or {}).get('Allow', '')}."
+                f"{request.method} is not possible here.", hint="The routes are in /api/v1/openapi.json."
             )
         case 413:
             translated = body_too_large(request.app.state.door.settings.max_body_bytes)
@@ -180,8 +180,10 @@ def invalid_from(problems: Sequence[Any]) -> Invalid:
             message, hint = "The body is not JSON.", f"{first.get('ctx', {}).get('error', 'It cannot be parsed')}."
         case "extra_forbidden":
             message, hint = f"There is no field {where!r} here.", "Remove it or correct its name."
-        case "missing" if where == "body":
-            message, hint = "The request needs a body.", "Send JSON with Content-Type: application/json."
+        case "value_error" if where == "body":
+            message, hint = f"The request is not valid: {fields[0]['problem']}.", ""
+        case _ if where == "body":
+            message, hint = "The request needs a JSON object as its body.", "Send it as Content-Type: application/json."
         case "missing":
             message, hint = f"The field {where!r} is missing.", ""
         case _:
@@ -190,7 +192,8 @@ def invalid_from(problems: Sequence[Any]) -> Invalid:
 
 
 def _place(location: Sequence[Any]) -> str:
-    parts = [str(part)[:80] for part in location]
+    # In a body that is not JSON, the place is a number of characters.
+    parts = [str(part)[:80] for part in location if not isinstance(part, int) or len(location) > 2]
     return ".".join(parts[1:] if len(parts) > 1 and parts[0] in {"body", "query", "path", "header"} else parts)
 
 

@@ -1,26 +1,38 @@
 """What callers may send. Unknown fields are refused: a typing error must not be ignored in silence."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from klepaas.domain.actor import Scope
 
 MAX_TEXT = 2000
 
-
-def _without_zero_bytes(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("it holds a zero byte")
-    return text
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_without_zero_bytes)]
-"""What it may mean is for the operation to say; here only what no database can take is refused."""
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+"""What it may mean is for the operation to say."""
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, body: Any) -> Any:
+        """Refuse what JSON can say and no database can take, wherever it stands; says nothing of what stood there."""
+        left = [body]
+        while left:  # no recursion: the nesting is the caller's choice
+            match left.pop():
+                case str() as text if "\0" in text or _HALF_CHARACTER.search(text):
+                    raise ValueError("a text in it holds a zero byte or half a character")
+                case dict() as fields:
+                    left.extend((*fields, *fields.values()))
+                case list() as items:
+                    left.extend(items)
+        return body
 
 
 class NewProject(Body):
