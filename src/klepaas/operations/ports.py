@@ -168,10 +168,9 @@ class Releases(Protocol):
         image_digest: str,
         image_ref: str,
         container_port: int,
-        like: Release | None = None,
     ) -> Release:
         """The release of this deployment, with the project's settings and variables of now, or with those of
-        the earlier release `like` (a rollback whose image was built again). Idempotent."""
+        the earlier release it names in `settings_of`. Idempotent."""
 
     async def get(self, release_id: str) -> Release | None: ...
 

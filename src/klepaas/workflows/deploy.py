@@ -153,7 +153,8 @@ class Deploy:
             return await self._advance(run, stage, Outcome(detail=detail), 0.0)
         if not isinstance(fault, KlepaasError):
             log.error("stage_crashed", stage=stage, exc_info=fault)
-        if isinstance(error, DeadlinePassed) and stage in OUTSIDE_STAGES and not await scene.can_be_asked():
+        away = isinstance(error, DeadlinePassed | Unavailable)
+        if away and stage in OUTSIDE_STAGES and not await scene.can_be_asked():
             await run.record(
                 *run.deployment.lose_sight(
                     stage,

@@ -1,5 +1,6 @@
 """What a deployment is about: its project, app, target and settings, read once when it is taken on."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,9 @@ from klepaas.errors import NotFound, Outside
 from klepaas.operations.context import Context
 from klepaas.targets.protocol import Target
 from klepaas.workflows.engine import Run
+
+ASK_FOR_S = 1.5
+"""A target that does not answer a simple question within this time cannot be asked now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,9 @@ class Scene:
     async def can_be_asked(self) -> bool:
         """Whether the target answers now."""
         try:
-            await self.target.check()
-        except Outside:
+            async with asyncio.timeout(ASK_FOR_S):
+                await self.target.check()
+        except (Outside, TimeoutError):
             return False
         return True
 

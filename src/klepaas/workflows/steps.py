@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from klepaas.builders.protocol import BuildRequest, Image
 from klepaas.domain.deployment import Deployment, Failure
@@ -56,6 +56,7 @@ class Outcome:
     failure: Failure | None = None
 
 
+T = TypeVar("T")
 Step = Callable[[Run, Scene, OnRetry], Awaitable[Outcome]]
 
 
@@ -119,11 +120,7 @@ class Steps:
         variables = await self.context.releases.variables(release.id)
         state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
         warm = state is not None and state.warm_release_id == release.id
-
-        async def apply() -> None:
-            await scene.target.apply(scene.app, release, variables)
-
-        await persistently(apply, tries=None, first_rest_s=0.5, longest_rest_s=5, on_retry=on_retry)
+        await _until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry)
         return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
@@ -144,15 +141,11 @@ class Steps:
         door = scene.target
         if not isinstance(door, ShiftsTraffic):
             return Outcome(detail="skipped: the target moves traffic itself")
-        address = await door.open(scene.app, scene.project.settings.hosts)
+        address = await _until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry)
         previous = await self._decide_shift(run, scene, release)
         async with Prober(scene, door) as prober:
-
-            async def shift() -> None:
-                await door.shift(scene.app, release)
-
-            await persistently(shift, tries=None, first_rest_s=0.2, longest_rest_s=2, on_retry=on_retry)
-            answer = await self._answered(scene, door, release)
+            await _until_done(lambda: door.shift(scene.app, release), on_retry)
+            answer = await _until_done(lambda: self._answered(scene, door, release), on_retry)
             shifted = TrafficShifted(release_id=release.id, evidence=answer.as_dict(), urls=address.urls)
             if previous is None:
                 return Outcome(events=(shifted,), detail="first release: there was nothing to switch from")
@@ -269,7 +262,6 @@ class Steps:
             image_digest=deployment.image_digest,
             image_ref=deployment.image_ref or deployment.image_digest,
             container_port=scene.settings_now.port or (exposed[0] if len(exposed) == 1 else DEFAULT_PORT),
-            like=await self.context.releases.get(deployment.settings_of) if deployment.settings_of else None,
         )
 
     async def _known_release(self, deployment: Deployment) -> Release:
@@ -344,6 +336,11 @@ class Steps:
         current = await self.context.releases.get(live) if live else None
         kept = {r.image_digest for r in proven[: scene.project.settings.keep_releases + 1]}
         await self.context.builder.collect(scene.app, kept | ({current.image_digest} if current else set()))
+
+
+async def _until_done(work: Callable[[], Awaitable[T]], on_retry: OnRetry) -> T:
+    """Repeat while the target is away; the stage's deadline ends it."""
+    return await persistently(work, tries=None, first_rest_s=0.2, longest_rest_s=3, on_retry=on_retry)
 
 
 def _over_budget(certificate: SwitchCertificate, scene: Scene) -> Failure | None:

@@ -1,0 +1,316 @@
+"""Settings in, parts out: the one module that knows which concrete part plays which role."""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import sqlalchemy as sa
+import structlog
+
+from klepaas.builders.docker import BuildLimits, DockerBuilder
+from klepaas.docker.discovery import find_engine
+from klepaas.docker.engine import DockerEngine
+from klepaas.errors import EngineUnavailable, KlepaasError, Outside, Unavailable
+from klepaas.operations import tokens
+from klepaas.operations.context import Context
+from klepaas.operations.feed import LiveFeed
+from klepaas.operations.health import HealthReport
+from klepaas.operations.ports import Lost
+from klepaas.settings import Settings, process_environment
+from klepaas.sources.git import GitSource
+from klepaas.storage.apps import AppTable
+from klepaas.storage.build_logs import BuildLogFiles
+from klepaas.storage.connections import ConnectionTable
+from klepaas.storage.database import Database
+from klepaas.storage.deployments import DeploymentTable
+from klepaas.storage.facts import FactTable
+from klepaas.storage.home import Home
+from klepaas.storage.keys import open_sealer
+from klepaas.storage.migrate import migrate
+from klepaas.storage.owners import OwnerTable
+from klepaas.storage.ports import PortLeaseTable
+from klepaas.storage.projects import ProjectTable
+from klepaas.storage.queue import DeploymentQueue
+from klepaas.storage.releases import ReleaseTable
+from klepaas.storage.tokens import TokenTable
+from klepaas.targets.local.adapter import LocalTarget
+from klepaas.testing.faults import reached_from
+from klepaas.watchers.workloads import Workloads
+from klepaas.workflows import watchdog
+from klepaas.workflows.abandon import Abandon
+from klepaas.workflows.deploy import Deploy
+from klepaas.workflows.engine import Engine, Run
+from klepaas.workflows.scene import Scene, scene_of
+from klepaas.workflows.steps import Steps
+
+log = structlog.get_logger()
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+"""Asked for when no engine answers at our start: it may come back there."""
+GIT_SILENCE = timedelta(seconds=60)
+"""A git server that sends nothing for this long is given up, and tried again."""
+REST_AFTER_LOST_S = 1.0
+LOOK_AT_PARTS_EVERY_S = 5.0
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class CurrentEngine:
+    """The Runner operations ring: the engine of now; after a lost lease that is another one."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+
+    def wake(self) -> None:
+        if self.engine is not None:
+            self.engine.wake()
+
+    def interrupt(self, deployment_id: str) -> None:
+        if self.engine is not None:
+            self.engine.interrupt(deployment_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything a running klepaas consists of."""
+
+    settings: Settings
+    database: Database
+    queue: DeploymentQueue
+    context: Context
+    docker: DockerEngine
+    target: LocalTarget
+    runner: CurrentEngine
+    deploy: Deploy
+    instance_id: str
+
+
+@asynccontextmanager
+async def assembled(settings: Settings) -> AsyncIterator[Parts]:
+    """Build the parts and take them apart again. Errors: Conflict (another klepaas uses this home), WrongKey,
+    Unavailable (the database is away)."""
+    async with AsyncExitStack() as stack:
+        home = stack.enter_context(Home(settings.home))
+        url = settings.database_url.get_secret_value() if settings.database_url else f"sqlite:///{home.database}"
+        database = Database(url, lease_s=settings.engine.lease.total_seconds())
+        stack.push_async_callback(database.close)
+        if database.is_sqlite:
+            home.claim()
+        await migrate(database)
+        yield await _parts(settings, home, database, stack)
+
+
+async def _parts(settings: Settings, home: Home, database: Database, stack: AsyncExitStack) -> Parts:
+    clock, reached = SystemClock(), reached_from(settings.testing)
+    facts = FactTable(database)
+    instance_id = await facts.instance_id()
+    given = settings.encryption_key.get_secret_value() if settings.encryption_key else None
+    sealer = await open_sealer(facts, key_file=home.key_file, given=given)
+    engine = DockerEngine(_engine_host(settings))
+    stack.push_async_callback(engine.close)
+    target = LocalTarget(
+        engine,
+        PortLeaseTable(database, clock, port_range=settings.docker.port_range),
+        instance_id=instance_id,
+        home=settings.home,
+        docker=settings.docker,
+        proxy=settings.proxy,
+        reached=reached,
+        clock=clock.now,
+    )
+    stack.push_async_callback(target.close_connections)
+    deployments = DeploymentTable(database, clock, node="api_" + secrets.token_hex(4))
+    runner = CurrentEngine()
+    context = Context(
+        projects=ProjectTable(database, sealer),
+        apps=AppTable(database),
+        releases=ReleaseTable(database, sealer, clock),
+        deployments=deployments,
+        connections=ConnectionTable(database, sealer),
+        owners=OwnerTable(database),
+        tokens=TokenTable(database),
+        logs=BuildLogFiles(home.build_logs, clock),
+        feed=LiveFeed(deployments),
+        runner=runner,
+        clock=clock,
+        source=GitSource(
+            allow_local=settings.local_repositories,
+            network_timeout=GIT_SILENCE,
+            environment=process_environment(),
+            scratch=home.work,
+        ),
+        builder=DockerBuilder(
+            engine,
+            instance=instance_id,
+            limits=BuildLimits(
+                memory_bytes=settings.docker.build_memory_bytes,
+                min_free_bytes=settings.docker.min_free_bytes,
+                max_image_bytes=settings.docker.max_image_bytes,
+            ),
+            work=home.work,
+        ),
+        targets={target.name: target},
+        github_url=settings.github_url,
+        local_repositories=settings.local_repositories,
+    )
+
+    async def scene(run: Run) -> Scene:
+        return await scene_of(context, run)
+
+    deploy = Deploy(
+        Steps(context=context, work=home.work, warm_for=settings.docker.warm_for),
+        Abandon(context, home.work),
+        scene,
+        settings.deadlines,
+        attempts=settings.engine.attempts,
+        reached=reached,
+    )
+    return Parts(
+        settings=settings,
+        database=database,
+        queue=DeploymentQueue(database, clock),
+        context=context,
+        docker=engine,
+        target=target,
+        runner=runner,
+        deploy=deploy,
+        instance_id=instance_id,
+    )
+
+
+async def serve(settings: Settings, *, say: Callable[[str], None]) -> int:
+    """Serve until SIGINT or SIGTERM: the API, the engine and the watchers. `say` tells the person at the terminal
+    what they must know. Returns the process's exit code."""
+    async with assembled(settings) as parts:
+        token = await tokens.first(parts.context)
+        if token is not None:
+            say(f"Operator token (shown only now, keep it): {token}")
+        stopped = asyncio.Event()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+        work = [
+            asyncio.create_task(_serve_api(parts, say, stopped)),
+            asyncio.create_task(_carry_deployments(parts)),
+            asyncio.create_task(_watch(parts)),
+            asyncio.create_task(stopped.wait()),
+        ]
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        for task in done:
+            if not task.cancelled() and (fault := task.exception()) is not None:
+                raise fault
+    return 0
+
+
+async def take_down(settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Remove every container of this klepaas from the engine, the proxy included. Its records stay."""
+    async with assembled(settings) as parts:
+        for found in await parts.target.everything():
+            await parts.target.discard(found)
+            say(f"Removed {found.app}.")
+        await parts.target.remove_proxy()
+        say("Removed the proxy.")
+
+
+async def _carry_deployments(parts: Parts) -> None:
+    """Run engines, one after another: a node that lost its lease starts anew under another id."""
+    guarded = False
+    while True:
+        engine = Engine(
+            parts.queue,
+            parts.deploy.carry,
+            parts.context.feed,
+            parts.settings.engine,
+            reached=reached_from(parts.settings.testing),
+            alone=parts.database.is_sqlite,
+        )
+        parts.runner.engine = engine
+        if not parts.database.is_sqlite and not guarded:
+            watchdog.start(lambda: _renewed_at(parts.runner), parts.settings.engine.lease.total_seconds())
+            guarded = True
+        try:
+            await engine.run()
+        except Lost:
+            log.warning("lease_lost", node=engine.node)
+            await asyncio.sleep(REST_AFTER_LOST_S)
+        finally:
+            with suppress(KlepaasError):
+                await asyncio.shield(engine.leave())
+
+
+def _renewed_at(runner: CurrentEngine) -> float:
+    return runner.engine.renewed_at if runner.engine is not None else float("inf")
+
+
+async def _watch(parts: Parts) -> None:
+    async def leads() -> bool:
+        engine = parts.runner.engine
+        return engine is not None and await parts.queue.leads(engine.node)
+
+    await Workloads(parts.context, parts.settings.reconciler.interval, leads).run()
+
+
+async def _serve_api(parts: Parts, say: Callable[[str], None], stopped: asyncio.Event) -> None:
+    # FastAPI and uvicorn take half a second to load: only a server needs them.
+    from klepaas.interfaces.api.app import create_app
+    from klepaas.interfaces.api.server import serve_app
+
+    board = HealthBoard(parts)
+    looking = asyncio.create_task(board.keep())
+    app = create_app(parts.context, settings=parts.settings.server, health=board.show)
+    try:
+        await serve_app(app, parts.settings.server, say=say, stopped=stopped)
+    finally:
+        looking.cancel()
+
+
+@dataclass
+class HealthBoard:
+    """What was last seen of the parts this process needs, so that asking costs nothing."""
+
+    parts: Parts
+    report: HealthReport = field(default_factory=lambda: HealthReport(database="ok"))
+
+    async def keep(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.report = HealthReport(database=await self._database(), engine=await self._engine())
+            await asyncio.sleep(LOOK_AT_PARTS_EVERY_S)
+
+    async def show(self) -> HealthReport:
+        return self.report
+
+    async def _database(self) -> Literal["ok", "unavailable"]:
+        try:
+            async with asyncio.timeout(LOOK_AT_PARTS_EVERY_S), self.parts.database.read() as connection:
+                await connection.execute(sa.select(1))
+        except (Unavailable, TimeoutError):
+            return "unavailable"
+        return "ok"
+
+    async def _engine(self) -> Literal["ok", "unavailable"]:
+        try:
+            async with asyncio.timeout(LOOK_AT_PARTS_EVERY_S):
+                await self.parts.docker.connect()
+        except (Outside, TimeoutError):
+            return "unavailable"
+        return "ok"
+
+
+def _engine_host(settings: Settings) -> str:
+    try:
+        return find_engine(settings.docker.host, settings.docker_host_env, Path.home())
+    except EngineUnavailable as missing:
+        log.warning("engine_missing", reason=missing.message)
+        return settings.docker.host or DEFAULT_SOCKET

@@ -1,0 +1,160 @@
+"""A whole klepaas in one process, without a network: real storage and engine, a target, source and builder in
+memory. `node` starts another engine on the same database, as a second process would."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from klepaas.domain.actor import Actor, Scope
+from klepaas.domain.deployment import Deployment
+from klepaas.domain.project import Project
+from klepaas.domain.status import Status
+from klepaas.operations import deployments, projects, rollbacks
+from klepaas.operations.context import Context
+from klepaas.operations.deployments import DeploymentRequest
+from klepaas.operations.feed import LiveFeed
+from klepaas.operations.ports import Owner
+from klepaas.operations.projects import Registration
+from klepaas.operations.rollbacks import RollbackRequest
+from klepaas.settings import Deadlines, EngineSettings
+from klepaas.storage.apps import AppTable
+from klepaas.storage.build_logs import BuildLogFiles
+from klepaas.storage.connections import ConnectionTable
+from klepaas.storage.database import Database
+from klepaas.storage.deployments import DeploymentTable
+from klepaas.storage.migrate import migrate
+from klepaas.storage.owners import OwnerTable
+from klepaas.storage.projects import ProjectTable
+from klepaas.storage.queue import DeploymentQueue
+from klepaas.storage.releases import ReleaseTable
+from klepaas.storage.sealing import Sealer, new_key, parse_keys
+from klepaas.storage.tokens import TokenTable
+from klepaas.testing.fake_build import FakeBuilder, FakeSource
+from klepaas.testing.fake_target import FakeTarget
+from klepaas.wiring import CurrentEngine, SystemClock
+from klepaas.workflows.abandon import Abandon
+from klepaas.workflows.deploy import Deploy
+from klepaas.workflows.engine import Engine
+from klepaas.workflows.scene import scene_of
+from klepaas.workflows.steps import Steps
+
+QUICK = EngineSettings(lease=timedelta(seconds=2), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=100))
+PATIENCE_S = 20.0
+
+
+@dataclass
+class World:
+    database: Database
+    context: Context
+    target: FakeTarget
+    builder: FakeBuilder
+    source: FakeSource
+    work: Path
+    runner: CurrentEngine
+    actor: Actor
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    settings: EngineSettings = QUICK
+    reached_points: list[str] = field(default_factory=list)
+
+    async def project(self, name: str = "shop", **settings: Any) -> Project:
+        wanted = Registration(repository="acme/shop", name=name, target="fake", settings=settings)
+        return await projects.register(self.context, self.actor, wanted)
+
+    async def deploy(self, project: Project, commit: str | None = None, **more: Any) -> Deployment:
+        request = DeploymentRequest(project=project.id, commit=commit, **more)
+        return (await deployments.start(self.context, self.actor, request)).deployment
+
+    async def roll_back(self, project: Project, **more: Any) -> Deployment:
+        request = RollbackRequest(project=project.id, **more)
+        return (await rollbacks.roll_back(self.context, self.actor, request)).deployment
+
+    async def ended(self, deployment: Deployment) -> Deployment:
+        """The deployment once it has ended; fails the test when that takes too long."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                now = await self.context.deployments.get(deployment.id)
+                assert now is not None
+                if now.status.is_terminal:
+                    return now
+                await asyncio.sleep(0.01)
+
+    async def reaching(self, deployment: Deployment, status: Status) -> Deployment:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                now = await self.context.deployments.get(deployment.id)
+                assert now is not None
+                if now.status is status:
+                    return now
+                await asyncio.sleep(0.01)
+
+    async def kinds(self, deployment: Deployment) -> list[str]:
+        return [each.event.kind for each in await self.context.deployments.events(deployment.id)]
+
+    def engine(self, **changes: Any) -> Engine:
+        context = self.context
+
+        async def reached(point: str) -> None:
+            self.reached_points.append(point)
+
+        deploy = Deploy(
+            Steps(context=context, work=self.work, warm_for=timedelta(minutes=10)),
+            Abandon(context, self.work),
+            lambda run: scene_of(context, run),
+            self.deadlines,
+            attempts=self.settings.attempts,
+            reached=reached,
+        )
+        settings = self.settings.model_copy(update=changes)
+        queue = DeploymentQueue(self.database, context.clock)
+        return Engine(queue, deploy.carry, context.feed, settings, reached=reached, alone=self.database.is_sqlite)
+
+    @asynccontextmanager
+    async def node(self, **changes: Any) -> AsyncIterator[Engine]:
+        """An engine at work; leaving the block stops it the hard way: nothing is handed over."""
+        engine = self.engine(**changes)
+        self.runner.engine = engine
+        task = asyncio.create_task(engine.run())
+        try:
+            yield engine
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+@asynccontextmanager
+async def world(url: str, folder: Path) -> AsyncIterator[World]:
+    database = Database(url)
+    await migrate(database)
+    clock, sealer = SystemClock(), Sealer(parse_keys(new_key()))
+    table = DeploymentTable(database, clock, node="test")
+    target, builder, source, runner = FakeTarget(), FakeBuilder(), FakeSource(), CurrentEngine()
+    context = Context(
+        projects=ProjectTable(database, sealer),
+        apps=AppTable(database),
+        releases=ReleaseTable(database, sealer, clock),
+        deployments=table,
+        connections=ConnectionTable(database, sealer),
+        owners=OwnerTable(database),
+        tokens=TokenTable(database),
+        logs=BuildLogFiles(folder / "logs", clock),
+        feed=LiveFeed(table),
+        runner=runner,
+        clock=clock,
+        source=source,
+        builder=builder,
+        targets={"fake": target},
+        github_url="https://github.com",
+        local_repositories=False,
+    )
+    owner = Owner(id="own_1", name="operator", created_at=clock.now())
+    await context.owners.add(owner)
+    actor = Actor(owner_id=owner.id, scope=Scope.OPERATOR, label="token test")
+    try:
+        yield World(database, context, target, builder, source, folder / "work", runner, actor)
+    finally:
+        await database.close()
