@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 
 from tests.servers.docker import DockerDaemon, answers, remove_everything
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import leaves
 
 
 def _dsn(url: str) -> str:
@@ -95,7 +95,7 @@ def test_containers_that_outlived_a_killed_engine_are_ended_with_it() -> None:
     finally:
         daemon.stop()
 
-    assert _is_gone(pid)
+    assert leaves(pid)
     assert not daemon.folder.exists()
 
 
@@ -104,19 +104,6 @@ def _sample_context() -> bytes:
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
         archive.add(Path(__file__).parents[2] / "examples" / "sample", arcname=".")
     return packed.getvalue()
-
-
-def _is_gone(pid: int) -> bool:
-    """A killed process takes a moment to leave."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.docker

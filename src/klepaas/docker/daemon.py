@@ -153,11 +153,15 @@ def _has_ended(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:  # not ours: started by an earlier klepaas, or waited for already
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
+        return _is_gone(pid)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether the process has left, be it as a zombie that nobody fetches (in a container without an init)."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def _prepared(folder: Path, pidfile: Path) -> Path:
