@@ -77,10 +77,11 @@ async def test_a_tag_that_was_moved_is_not_believed(shop: Shop, engine: DockerEn
     commit = some_commit()
     image = await shop.build(commit)
     await engine.tag(shop.base, repository=f"klepaas/{shop.app.name}", tag=commit)
-
-    assert await shop.builder.find(shop.app, commit, dockerfile=None, context=None) is None
-    assert await shop.exists(image)
+    found = await shop.builder.find(shop.app, commit, dockerfile=None, context=None)
     await engine.remove_image(image.ref)
+
+    assert found is None
+    assert await shop.exists(image)
 
 
 async def test_collecting_keeps_what_is_kept_and_deletes_the_rest(shop: Shop) -> None:

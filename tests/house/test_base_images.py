@@ -31,7 +31,7 @@ async def test_the_python_image_runs_python_and_installs_packages(
     source = checkout(
         tmp_path,
         {
-            "Dockerfile": f"FROM {PYTHON}\n"
+            "Dockerfile": f"FROM {PYTHON}\nENV ONCE={instance_id}\n"
             "RUN python -c 'import ssl, sqlite3, ctypes, zlib; print(ssl.OPENSSL_VERSION)'\n"
             f'RUN pip install -q flit-core && python -c "{wheel}"\n'
             "USER nobody\n"
