@@ -3,12 +3,12 @@
 import asyncio
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -22,7 +22,7 @@ from klepaas.operations.context import Context
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
 from klepaas.operations.ports import Lost
-from klepaas.settings import Settings, process_environment
+from klepaas.settings import ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
 from klepaas.storage.apps import AppTable
 from klepaas.storage.build_logs import BuildLogFiles
@@ -187,8 +187,23 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
     )
 
 
-async def serve(settings: Settings, *, say: Callable[[str], None]) -> int:
-    """Serve until SIGINT or SIGTERM: the API, the engine and the watchers. `say` tells the person at the terminal
+class Door(Protocol):
+    """The HTTP door, handed in by whoever starts klepaas: doors know the wiring, not the other way round."""
+
+    async def __call__(
+        self,
+        context: Context,
+        settings: ServerSettings,
+        *,
+        health: Callable[[], Awaitable[HealthReport]],
+        say: Callable[[str], None],
+        stopped: asyncio.Event,
+    ) -> None:
+        """Serve until `stopped`."""
+
+
+async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -> int:
+    """Serve until SIGINT or SIGTERM: the door, the engine and the watchers. `say` tells the person at the terminal
     what they must know. Returns the process's exit code."""
     async with assembled(settings) as parts:
         token = await tokens.first(parts.context)
@@ -197,8 +212,10 @@ async def serve(settings: Settings, *, say: Callable[[str], None]) -> int:
         stopped = asyncio.Event()
         for signum in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+        board = HealthBoard(parts)
         work = [
-            asyncio.create_task(_serve_api(parts, say, stopped)),
+            asyncio.create_task(door(parts.context, settings.server, health=board.show, say=say, stopped=stopped)),
+            asyncio.create_task(board.keep()),
             asyncio.create_task(_carry_deployments(parts)),
             asyncio.create_task(_watch(parts)),
             asyncio.create_task(stopped.wait()),
@@ -259,20 +276,6 @@ async def _watch(parts: Parts) -> None:
         return engine is not None and await parts.queue.leads(engine.node)
 
     await Workloads(parts.context, parts.settings.reconciler.interval, leads).run()
-
-
-async def _serve_api(parts: Parts, say: Callable[[str], None], stopped: asyncio.Event) -> None:
-    # FastAPI and uvicorn take half a second to load: only a server needs them.
-    from klepaas.interfaces.api.app import create_app
-    from klepaas.interfaces.api.server import serve_app
-
-    board = HealthBoard(parts)
-    looking = asyncio.create_task(board.keep())
-    app = create_app(parts.context, settings=parts.settings.server, health=board.show)
-    try:
-        await serve_app(app, parts.settings.server, say=say, stopped=stopped)
-    finally:
-        looking.cancel()
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -11,6 +11,9 @@ from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 
 from klepaas.errors import Conflict, Invalid
+from klepaas.interfaces.api.app import create_app
+from klepaas.operations.context import Context
+from klepaas.operations.health import HealthReport
 from klepaas.settings import ServerSettings
 
 OPEN_REQUESTS_END_WITHIN_S = 5
@@ -18,6 +21,18 @@ OPEN_REQUESTS_END_WITHIN_S = 5
 
 BACKLOG = 2048
 """1,000 subscribers may come at the same moment, when the previous process has just gone."""
+
+
+async def serve(
+    context: Context,
+    settings: ServerSettings,
+    *,
+    health: Callable[[], Awaitable[HealthReport]],
+    say: Callable[[str], None],
+    stopped: asyncio.Event,
+) -> None:
+    """The HTTP door over one context: `wiring.Door`."""
+    await serve_app(create_app(context, settings=settings, health=health), settings, say=say, stopped=stopped)
 
 
 async def serve_app(

@@ -16,6 +16,7 @@ def up(
 ) -> None:
     """Start klepaas and serve until Ctrl-C; apps go on running without it."""
     from klepaas import logs, wiring
+    from klepaas.interfaces.api import server
     from klepaas.settings import Settings
 
     settings = Settings()
@@ -25,7 +26,7 @@ def up(
     logs.configure(format=settings.log_format, level=settings.log_level)
     screen = Screen()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        raise typer.Exit(runner.run(wiring.serve(settings, say=screen.line)))
+        raise typer.Exit(runner.run(wiring.serve(settings, say=screen.line, door=server.serve)))
 
 
 def down(yes: Yes = False, as_json: Json = False, quiet: Quiet = False) -> None:

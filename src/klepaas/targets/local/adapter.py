@@ -92,6 +92,10 @@ class LocalTarget:
         """Let go of the proxy's admin socket. The engine belongs to whoever made it."""
         await self._proxy.close()
 
+    async def remove_proxy(self) -> None:
+        """Take the proxy of this klepaas away: no app is reachable any more. Idempotent."""
+        await self._proxy.container.remove()
+
     async def check(self) -> None:
         await self._engine.connect()
         await self._proxy.container.caddy()
