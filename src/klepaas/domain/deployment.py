@@ -21,6 +21,7 @@ from klepaas.domain.events import (
     Event,
     ImagePinned,
     OutcomeUnknown,
+    ProjectFileRead,
     Recorded,
     ReleaseCreated,
     StageFailed,
@@ -90,6 +91,8 @@ class Deployment:
     image_ref: str | None = None
     exposed_ports: tuple[int, ...] = ()
     settings_of: str | None = None
+    file_settings: dict[str, Any] = field(default_factory=dict)
+    """What the commit's project file asks for."""
     note: str = ""
     started_at: datetime | None = None
     live_at: datetime | None = None
@@ -259,6 +262,8 @@ def _effects(state: Deployment, event: Event, at: datetime) -> dict[str, Any]:
                 "commit_message": event.message,
                 "commit_author": event.author,
             }
+        case ProjectFileRead():
+            return {"file_settings": event.settings}
         case ImagePinned():
             return {
                 "image_digest": event.image_digest,

@@ -103,6 +103,14 @@ class CommitResolved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProjectFileRead(Event):
+    """What `klepaas.toml` of the commit asks for. Settings of the project itself win over it."""
+
+    kind = "project_file.read"
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImagePinned(Event):
     """The image to run is known by digest: built now, or built earlier from the same commit."""
 
@@ -280,6 +288,7 @@ KINDS: dict[str, type[Event]] = {
         StageFinished,
         RetryScheduled,
         CommitResolved,
+        ProjectFileRead,
         ImagePinned,
         ReleaseCreated,
         ReleaseStarted,

@@ -1,9 +1,10 @@
 """A project: a repository bound to a target and an environment, with the settings of its app."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -75,6 +76,14 @@ class ProjectSettings(BaseModel):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host[:80]!r} is not a host name; give e.g. shop.example.org")
         return tuple(dict.fromkeys(hosts))
+
+    def chosen(self) -> dict[str, Any]:
+        """Only what was set on purpose, JSON-ready: what is stored, and what wins over a project file."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def over(self, file_settings: Mapping[str, Any]) -> "ProjectSettings":
+        """These settings, with those of a project file where nothing was chosen here."""
+        return ProjectSettings.model_validate({**file_settings, **self.chosen()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ async def configure(context: Context, actor: Actor, reference: str, change: Proj
     if change.branch is not None:
         changed = replace(changed, branch=parse_branch(change.branch))
     if change.settings is not None:
-        changed = replace(changed, settings=_settings(project.settings.model_dump(), change.settings))
+        changed = replace(changed, settings=_settings(project.settings.chosen(), change.settings))
     if change.connection_id is not None:
         changed = replace(changed, connection_id=await _connection(context, actor, change.connection_id))
     if changed == project:
@@ -194,14 +194,17 @@ async def _connection(context: Context, actor: Actor, connection_id: str | None)
 
 
 def _settings(current: Mapping[str, Any], changes: Mapping[str, Any]) -> ProjectSettings:
+    """The current choices with these changes; a change to None takes a choice back."""
+    known = ", ".join(sorted(ProjectSettings.model_fields))
+    wanted = {name: value for name, value in {**current, **changes}.items() if value is not None}
+    for name in changes:
+        if name not in ProjectSettings.model_fields:
+            raise Invalid(f"There is no setting {name[:80]!r}.", hint=f"Known settings: {known}.")
     try:
-        return ProjectSettings.model_validate({**current, **changes})
+        return ProjectSettings.model_validate(wanted)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "settings"
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(ProjectSettings.model_fields))
-            raise Invalid(f"There is no setting {place!r}.", hint=f"Known settings: {known}.") from None
         raise Invalid(f"The setting {place} is not valid: {first['msg']}.", evidence={"setting": place}) from None
 
 

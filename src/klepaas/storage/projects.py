@@ -148,7 +148,7 @@ def _columns(project: Project) -> dict[str, Any]:
         "branch": project.branch,
         "environment": project.environment,
         "target": project.target,
-        "settings": project.settings.model_dump(mode="json"),
+        "settings": project.settings.chosen(),
         "auto_deploy": project.auto_deploy,
         "connection_id": project.connection_id,
         "updated_at": project.updated_at,

@@ -27,6 +27,8 @@ class FakeSource:
     branches: dict[str, list[str]] = field(default_factory=lambda: {"main": [sha_of("one")]})
     gone: set[str] = field(default_factory=set)
     fetches: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """What every checkout holds: path → text."""
 
     async def fetch(
         self, repository: Repository, *, branch: str, commit: str | None, into: Path, credential: Credential | None
@@ -34,6 +36,8 @@ class FakeSource:
         sha = self._find(branch, commit)
         self.fetches.append(sha)
         await asyncio.to_thread(into.mkdir, parents=True)
+        for path, text in self.files.items():
+            await asyncio.to_thread((into / path).write_text, text)
         return Commit(sha=sha, message=f"Commit {sha[:7]}", author="Kim", committed_at=datetime(2026, 1, 1, tzinfo=UTC))
 
     async def head(self, repository: Repository, *, branch: str, credential: Credential | None) -> str:

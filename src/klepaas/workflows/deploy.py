@@ -135,7 +135,7 @@ class Deploy:
     def _deadline(self, run: Run, scene: Scene, stage: Stage) -> timedelta:
         """The stage's own deadline, cut short by that of the whole deployment until it is live."""
         own: timedelta = (
-            timedelta(seconds=scene.settings_now.health_timeout_s)
+            timedelta(seconds=scene.settings(run.deployment).health_timeout_s)
             if stage is Stage.VERIFY
             else getattr(self._deadlines, stage.value)
         )

@@ -23,8 +23,8 @@ PATIENCE_S = 5.0
 class Prober:
     """Use as an async context manager around the switch; `certificate` afterwards."""
 
-    def __init__(self, scene: Scene, door: ShiftsTraffic) -> None:
-        self._scene, self._door = scene, door
+    def __init__(self, scene: Scene, door: ShiftsTraffic, path: str) -> None:
+        self._scene, self._door, self._path = scene, door, path
         self._answers: list[TrafficAnswer | None] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._began_at = scene.now()
@@ -71,8 +71,7 @@ class Prober:
             await asyncio.sleep(EVERY_S)
 
     async def _ask(self, place: int) -> None:
-        path = self._scene.settings_now.health_path
-        self._answers[place] = await self._door.answering(self._scene.app, path)
+        self._answers[place] = await self._door.answering(self._scene.app, self._path)
 
 
 def _p99(times_ms: list[float]) -> float:

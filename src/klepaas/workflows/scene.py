@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from klepaas.domain.connection import Credential
+from klepaas.domain.deployment import Deployment
 from klepaas.domain.project import App, Project, ProjectSettings
+from klepaas.domain.release import Release
 from klepaas.errors import NotFound, Outside
 from klepaas.operations.context import Context
 from klepaas.targets.protocol import Target
@@ -18,16 +20,22 @@ ASK_FOR_S = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """`settings_now` are those the new release runs with: the project's, or those of the release gone back to.
+    """`earlier` is the release whose settings the new one takes (a rollback).
 
     `credential` opens the project's connection at the moment of use; None when the repository needs none."""
 
     project: Project
     app: App
     target: Target
-    settings_now: ProjectSettings
+    earlier: Release | None
     credential: Callable[[], Awaitable[Credential | None]]
     now: Callable[[], datetime]
+
+    def settings(self, deployment: Deployment) -> ProjectSettings:
+        """What the new release is built and run with."""
+        if self.earlier is not None:
+            return self.earlier.settings
+        return self.project.settings.over(deployment.file_settings)
 
     async def can_be_asked(self) -> bool:
         """Whether the target answers now."""
@@ -47,7 +55,6 @@ async def scene_of(context: Context, run: Run) -> Scene:
         raise NotFound(f"The project {deployment.project_id} of deployment {deployment.id} is gone.")
     state = await context.apps.ensure(project, deployment.environment)
     like = deployment.release_id or deployment.settings_of
-    release = await context.releases.get(like) if like else None
 
     async def credential() -> Credential | None:
         return await context.connections.open(project.connection_id) if project.connection_id else None
@@ -56,7 +63,7 @@ async def scene_of(context: Context, run: Run) -> Scene:
         project=project,
         app=state.app,
         target=context.targets[project.target],
-        settings_now=release.settings if release else project.settings,
+        earlier=await context.releases.get(like) if like else None,
         credential=credential,
         now=context.clock.now,
     )

@@ -4,17 +4,19 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from klepaas import project_file
 from klepaas.builders.protocol import BuildRequest, Image
 from klepaas.domain.deployment import Deployment, Failure
 from klepaas.domain.events import (
     CommitResolved,
     Event,
     ImagePinned,
+    ProjectFileRead,
     ReleaseCreated,
     ReleaseHealthy,
     ReleaseRetired,
@@ -24,9 +26,10 @@ from klepaas.domain.events import (
     TrafficShifted,
 )
 from klepaas.domain.observation import Health, SwitchCertificate, TrafficAnswer
+from klepaas.domain.project import ProjectSettings
 from klepaas.domain.release import Release
 from klepaas.domain.status import Stage, Status
-from klepaas.errors import CommitNotFound, ImageMissing, NotFound, Outside, Unavailable
+from klepaas.errors import CommitNotFound, ImageMissing, Invalid, NotFound, Outside, Unavailable
 from klepaas.operations.context import Context
 from klepaas.sources.protocol import Commit
 from klepaas.targets.protocol import KeepsWarm, ShiftsTraffic
@@ -80,8 +83,10 @@ class Steps:
 
     async def fetch(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         deployment = run.deployment
-        if deployment.commit_sha and not deployment.rebuild and await self._built(scene, deployment.commit_sha):
-            return Outcome(detail="skipped: this commit was built before")
+        if (earlier := await self._built_earlier(run, scene)) is not None:
+            return Outcome(
+                events=(ProjectFileRead(settings=earlier.file_settings),), detail="skipped: it was built before"
+            )
         commit = await self._fetched(run, scene, deployment.commit_asked, on_retry)
         resolved = CommitResolved(
             commit_sha=commit.sha,
@@ -89,13 +94,14 @@ class Steps:
             author=commit.author,
             committed_at=commit.committed_at.isoformat(),
         )
-        return Outcome(events=(resolved,), detail=commit.sha[:12])
+        return Outcome(events=(resolved, *await self._project_file(run, scene)), detail=commit.sha[:12])
 
     async def build(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         deployment = run.deployment
         if deployment.commit_sha is None:
             raise CommitNotFound("The commit to build is not known.")
-        image = None if deployment.rebuild else await self._built(scene, deployment.commit_sha)
+        settings = scene.settings(deployment)
+        image = None if deployment.rebuild else await self._built(scene, settings, deployment.commit_sha)
         reused = image is not None
         if image is None:
             if not self._checkout(deployment).exists():
@@ -143,7 +149,7 @@ class Steps:
             return Outcome(detail="skipped: the target moves traffic itself")
         address = await _until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry)
         previous = await self._decide_shift(run, scene, release)
-        async with Prober(scene, door) as prober:
+        async with Prober(scene, door, release.settings.health_path) as prober:
             await _until_done(lambda: door.shift(scene.app, release), on_retry)
             answer = await _until_done(lambda: self._answered(scene, door, release), on_retry)
             shifted = TrafficShifted(release_id=release.id, evidence=answer.as_dict(), urls=address.urls)
@@ -204,7 +210,7 @@ class Steps:
                     return None
                 if state.live_release_id == run.deployment.release_id:
                     await door.shift(scene.app, await self._known_release(run.deployment))
-                return await door.answering(scene.app, scene.settings_now.health_path)
+                return await door.answering(scene.app, scene.settings(run.deployment).health_path)
         return None
 
     # Parts of steps.
@@ -224,14 +230,48 @@ class Steps:
 
         return await persistently(fetch, tries=FETCH_TRIES, first_rest_s=1, longest_rest_s=10, on_retry=on_retry)
 
-    async def _built(self, scene: Scene, commit_sha: str) -> Image | None:
-        settings = scene.project.settings
+    async def _built_earlier(self, run: Run, scene: Scene) -> Deployment | None:
+        """The deployment that built the wanted commit, when its image is there and nothing has to be fetched."""
+        wanted = run.deployment.commit_sha
+        if wanted is None or run.deployment.rebuild:
+            return None
+        for release in await self.context.releases.of_app(scene.app.project_id, scene.app.environment):
+            if release.commit_sha == wanted:
+                earlier = await self.context.deployments.get(release.deployment_id)
+                settings = scene.project.settings.over(earlier.file_settings) if earlier else None
+                return earlier if settings and await self._built(scene, settings, wanted) else None
+        return None
+
+    async def _project_file(self, run: Run, scene: Scene) -> tuple[Event, ...]:
+        """What the repository says about its app. Errors: Invalid, naming file, line and accepted values."""
+        found = await asyncio.to_thread(project_file.read, self._checkout(run.deployment))
+        if found is None:
+            return ()
+        if found.release_command:
+            raise Invalid(
+                "klepaas.toml asks for a release_command, which this klepaas cannot run yet.",
+                hint="Remove it and run the command when the app starts.",
+            )
+        if found.target is not None and found.target != scene.target.name:
+            raise Invalid(
+                f"klepaas.toml is for the target {found.target!r}, the project runs on {scene.target.name!r}.",
+                hint="Change one of the two.",
+            )
+        names = await self.context.projects.variable_names(scene.project.id, scene.app.environment)
+        if missing := [name for name in found.variables if name not in names]:
+            raise Invalid(
+                f"klepaas.toml names variables that are not set: {', '.join(missing)}.",
+                hint=f"Set them: klepaas env set {scene.project.name} {missing[0]}",
+            )
+        return (ProjectFileRead(settings=dict(found.settings)),)
+
+    async def _built(self, scene: Scene, settings: ProjectSettings, commit_sha: str) -> Image | None:
         return await self.context.builder.find(
             scene.app, commit_sha, dockerfile=settings.dockerfile, context=settings.context
         )
 
     async def _build(self, run: Run, scene: Scene, commit_sha: str) -> Image:
-        settings = scene.project.settings
+        settings = scene.settings(run.deployment)
         request = BuildRequest(
             app=scene.app,
             deployment_id=run.deployment.id,
@@ -255,13 +295,13 @@ class Steps:
             return await self._known_release(deployment)
         if deployment.image_digest is None:
             raise ImageMissing("The image to run is not known.")
-        exposed = deployment.exposed_ports
+        exposed, settings = deployment.exposed_ports, scene.settings(deployment)
         return await self.context.releases.create(
             deployment,
-            scene.project,
+            replace(scene.project, settings=settings),
             image_digest=deployment.image_digest,
             image_ref=deployment.image_ref or deployment.image_digest,
-            container_port=scene.settings_now.port or (exposed[0] if len(exposed) == 1 else DEFAULT_PORT),
+            container_port=settings.port or (exposed[0] if len(exposed) == 1 else DEFAULT_PORT),
         )
 
     async def _known_release(self, deployment: Deployment) -> Release:
@@ -288,7 +328,7 @@ class Steps:
     async def _answered(self, scene: Scene, door: ShiftsTraffic, release: Release) -> TrafficAnswer:
         """Ask through the front door until the new release answers; the stage's deadline ends it."""
         while True:
-            answer = await door.answering(scene.app, scene.settings_now.health_path)
+            answer = await door.answering(scene.app, release.settings.health_path)
             if answer.release_id == release.id and answer.status is not None and answer.status < 500:
                 return answer
             await asyncio.sleep(LOOK_EVERY_S)

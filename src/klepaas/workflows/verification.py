@@ -55,7 +55,7 @@ class Verification:
 
     def too_late(self) -> str:
         """The sentence for a release that was not healthy in time."""
-        limit = f"{self.scene.settings_now.health_timeout_s:g} s"
+        limit = f"{self.release.settings.health_timeout_s:g} s"
         why = self.last.detail if self.last and self.last.detail else "nothing was seen of it"
         return f"The new release did not become healthy within {limit}: {why}"
 
