@@ -18,7 +18,7 @@ async def test_a_deployment_is_accepted_and_says_where_to_look(api: httpx.AsyncC
 
 
 async def test_the_same_key_is_the_same_deployment(api: httpx.AsyncClient, door: Door) -> None:
-    """R-05: however often a request is repeated."""
+    """However often a request is repeated, it is one row."""
     await door.world.project()
     headers = {"Idempotency-Key": "7d9f8a52"}
 
@@ -112,6 +112,7 @@ async def test_the_build_log_is_paged_and_downloaded(api: httpx.AsyncClient, doo
 
 
 async def test_a_rollback_is_planned_before_it_is_done(api: httpx.AsyncClient, door: Door) -> None:
+    """R-34: the plan touches nothing."""
     here = door.world
     here.source.branches["main"] = [sha_of("one"), sha_of("two")]
     project = await here.project()
@@ -139,6 +140,7 @@ async def test_a_rollback_without_a_release_to_go_back_to_is_not_found(api: http
 
 
 async def test_an_image_that_is_gone_is_a_conflict_that_names_it(api: httpx.AsyncClient, door: Door) -> None:
+    """R-08: refused before anything is touched."""
     here = door.world
     here.target.warm = False
     here.source.branches["main"] = [sha_of("one"), sha_of("two")]

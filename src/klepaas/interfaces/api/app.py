@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Request
 from klepaas import __version__
 from klepaas.interfaces.api import errors
 from klepaas.interfaces.api.body_limit import BodyLimit
-from klepaas.interfaces.api.door import Door, Guarded
+from klepaas.interfaces.api.door import Door, Guarded, Passes
 from klepaas.interfaces.api.metrics import Metrics
 from klepaas.interfaces.api.request_line import RequestLine
 from klepaas.interfaces.api.v1 import deployments, health, metrics, projects, rollbacks, tokens
@@ -42,7 +42,7 @@ def create_app(context: Context, *, settings: ServerSettings, health: Callable[[
         redirect_slashes=False,
     )
     counting = Metrics()
-    app.state.door = Door(context=context, settings=settings, health=health, metrics=counting)
+    app.state.door = Door(context=context, settings=settings, health=health, metrics=counting, passes=Passes(context))
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -33,25 +33,40 @@ class Door:
     settings: ServerSettings
     health: Callable[[], Awaitable[HealthReport]]
     metrics: Metrics
+    passes: "Passes"
 
 
+class Passes:
+    """Which tokens were good a moment ago, for streams that outlive the request they began with."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._good_at: dict[str, float] = {}
+
+    async def is_good(self, token: str) -> bool:
+        """Whether the token still opens the door, asked of the record at most every PASS_HOLDS_S."""
+        now = time.monotonic()
+        if now - self._good_at.get(token, float("-inf")) < PASS_HOLDS_S:
+            return True
+        self._good_at = {each: at for each, at in self._good_at.items() if now - at < PASS_HOLDS_S}
+        self._good_at[token] = now  # asked once, not once for each of its thousand streams
+        try:
+            await tokens.authenticate(self._context, token)
+        except NotAuthenticated:
+            self._good_at.pop(token, None)
+            return False
+        return True
+
+
+@dataclass(frozen=True)
 class Pass:
-    """A token that was good when its request began, for streams that outlive that moment."""
+    """One token among the passes."""
 
-    def __init__(self, context: Context, token: str) -> None:
-        self._context, self._token = context, token
-        self._checked = time.monotonic()
+    passes: Passes
+    token: str
 
     async def is_good(self) -> bool:
-        """Whether the token still opens the door, asked of the record at most every PASS_HOLDS_S."""
-        if time.monotonic() - self._checked < PASS_HOLDS_S:
-            return True
-        try:
-            await tokens.authenticate(self._context, self._token)
-        except NotAuthenticated:
-            return False
-        self._checked = time.monotonic()
-        return True
+        return await self.passes.is_good(self.token)
 
 
 class Guarded(APIRoute):
@@ -85,7 +100,7 @@ async def _actor(request: Request) -> Actor:
 
 
 async def _pass(request: Request) -> Pass:
-    return Pass(request.app.state.door.context, _token(request))
+    return Pass(request.app.state.door.passes, _token(request))
 
 
 async def _wants_stream(request: Request) -> bool:

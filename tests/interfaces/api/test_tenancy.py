@@ -1,0 +1,235 @@
+"""S-04 and S-08, walked along the route table: a route added tomorrow is walked tomorrow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from klepaas.domain.actor import Scope
+from klepaas.interfaces.api.app import ROUTERS
+from klepaas.operations import projects, tokens
+from klepaas.operations.projects import Registration
+from tests.interfaces.api.doors import API, Door, deployed, everything
+from tests.workflows.world import World
+
+OPEN = {"/health", f"{API}/health", f"{API}/version"}
+"""All that is said to strangers."""
+
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", f"{API}/projects"): {"repository": "octo/new", "target": "fake"},
+    ("PATCH", f"{API}/projects/{{project}}"): {"branch": "other"},
+    ("PUT", f"{API}/projects/{{project}}/variables"): {"variables": {"A": "1"}},
+    ("POST", f"{API}/projects/{{project}}/deployments"): {},
+    ("POST", f"{API}/projects/{{project}}/rollback"): {"steps_back": 1},
+    ("POST", f"{API}/tokens"): {"name": "more", "scope": "read"},
+}
+"""A good body for every route that takes one; a route without would be refused for the wrong reason."""
+
+NEEDS_MORE_THAN_READ = {f"{API}/tokens", "/metrics"}
+"""GETs that are not for everybody."""
+
+
+@dataclass(frozen=True)
+class Step:
+    method: str
+    path: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"json": BODIES[self.method, self.path]} if (self.method, self.path) in BODIES else {}
+
+    def filled(self, **values: str) -> str:
+        return self.path.format(**values)
+
+
+def steps() -> Iterator[Step]:
+    for router in ROUTERS:
+        for route in router.routes:
+            for method in sorted(route.methods):  # type: ignore[attr-defined]
+                assert (getattr(route, "body_field", None) is None) == ((method, route.path) not in BODIES), (  # type: ignore[attr-defined]
+                    f"{method} {route.path} needs a good body in BODIES"  # type: ignore[attr-defined]
+                )
+                yield Step(method, route.path)  # type: ignore[attr-defined]
+
+
+WALK = list(steps())
+ABOUT_SOMETHING = [step for step in WALK if "{" in step.path]
+CHANGES = [step for step in WALK if step.method != "GET"]
+
+
+@pytest.fixture
+async def theirs(door: Door) -> dict[str, str]:
+    """Ids of another owner's project, deployment and token, all of them real and in use."""
+    await door.token(Scope.ADMIN, owner="them")
+    them = await door.actor(Scope.ADMIN, owner="them")
+    context = door.world.context
+    wanted = Registration(repository="acme/secret", name="secret", target="fake")
+    project = await projects.register(context, them, wanted)
+    deployment = await deployed(door.world, project)
+    await door.world.deploy(project)
+    token = (await tokens.list_all(context, them))[0]
+    return {"project": project.id, "deployment_id": deployment.id, "token_id": token.id}
+
+
+def test_the_walk_meets_every_kind_of_thing() -> None:
+    assert {name for step in ABOUT_SOMETHING for name in ("project", "deployment_id", "token_id") if name in step.path}
+    assert len(WALK) >= 25
+    assert len(CHANGES) >= 9
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_somebody_elses_things_are_not_there(door: Door, theirs: dict[str, str], accept: str) -> None:
+    """S-04: the same answer as for a thing that does not exist, and nothing changes."""
+    missing = {"project": "prj_0000000000000000", "deployment_id": "dep_0000000000000000", "token_id": "0" * 16}
+    async with door.client(await door.token(Scope.ADMIN, owner="us")) as us:
+        before = await everything(door.world)
+        for step in ABOUT_SOMETHING:
+            got, of_nothing = [
+                await us.request(step.method, step.filled(**ids), headers={"Accept": accept}, **step.body)
+                for ids in (theirs, missing)
+            ]
+
+            assert (got.status_code, got.json()["error"]["code"]) == (404, "not_found"), step
+            assert _without(got, *theirs.values()) == _without(of_nothing, *missing.values()), step
+        by_name = await us.get(f"{API}/projects/secret")
+        listed = (await us.get(f"{API}/projects")).json(), (await us.get(f"{API}/tokens")).json()
+
+        assert by_name.status_code == 404
+        assert all(value not in str(listed) for value in theirs.values())
+        assert await everything(door.world) == before
+
+
+def _without(answer: httpx.Response, *names: str) -> str:
+    error = answer.json()["error"]
+    text = f"{error['message']} {error['hint']} {error['evidence']}"
+    for name in names:
+        text = text.replace(name, "…")
+    return text
+
+
+async def test_an_owner_cannot_use_anothers_connection_or_make_tokens_for_them(
+    door: Door, theirs: dict[str, str]
+) -> None:
+    async with door.client(await door.token(Scope.ADMIN, owner="us")) as us:
+        before = await everything(door.world)
+
+        token = await us.post(f"{API}/tokens", json={"name": "x", "scope": "read", "owner": "them"})
+        stronger = await us.post(f"{API}/tokens", json={"name": "x", "scope": "operator"})
+
+        assert (token.status_code, stronger.status_code) == (403, 403)
+        assert await everything(door.world) == before
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YTpi",
+        "Bearer klp_0000000000000000_wrong",
+        "klp",
+        "Bearer " + "x" * 5000,
+        "Bearer ü",
+    ],
+)
+async def test_strangers_get_health_and_version_and_nothing_else(
+    door: Door, theirs: dict[str, str], authorization: str
+) -> None:
+    async with door.client() as stranger:
+        before = await everything(door.world)
+        for step in WALK:
+            headers = {"Authorization": authorization.encode()} if authorization else {}
+            answer = await stranger.request(step.method, step.filled(**theirs), headers=headers, **step.body)
+
+            if step.path in OPEN:
+                assert answer.status_code == 200, step
+            else:
+                assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), step
+                assert answer.json()["error"]["code"] == "not_authenticated"
+        assert await everything(door.world) == before
+
+
+async def test_a_stranger_is_refused_before_the_body_is_looked_at(door: Door) -> None:
+    async with door.client() as stranger:
+        answer = await stranger.post(
+            f"{API}/projects", content=b"{nonsense", headers={"Content-Type": "application/json"}
+        )
+
+    assert answer.status_code == 401
+
+
+async def test_a_read_token_cannot_change_anything(door: Door) -> None:
+    """S-08: on things of its own owner, so that the scope is the only reason."""
+    here = door.world
+    own = await here.project()
+    finished = await deployed(here, own)
+    waiting = await here.deploy(own)
+    token_id = (await tokens.list_all(here.context, here.actor) or [None])[0]
+    async with door.client(await door.token(Scope.READ)) as reader:
+        ids = {"project": own.id, "deployment_id": waiting.id, "token_id": token_id.id if token_id else "0"}
+        before = await everything(here)
+        for step in CHANGES:
+            answer = await reader.request(step.method, step.filled(**ids), **step.body)
+
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed"), step
+        assert await everything(here) == before
+        for step in WALK:
+            if step.method == "GET" and step.path not in NEEDS_MORE_THAN_READ:
+                answer = await reader.get(step.filled(**{**ids, "deployment_id": finished.id}))
+                assert answer.status_code == 200, step
+
+
+async def test_a_deploy_token_deploys_and_changes_no_project(door: Door) -> None:
+    here = door.world
+    own = await here.project()
+    ids = {"project": own.id, "token_id": "0" * 16}
+    async with door.client(await door.token(Scope.DEPLOY)) as deployer:
+        before = await everything(here)
+        for step in CHANGES:
+            if "deployment" not in step.path and "rollback" not in step.path:
+                answer = await deployer.request(step.method, step.filled(**ids), **step.body)
+                assert answer.status_code == 403, step
+        assert await everything(here) == before
+
+        answer = await deployer.post(f"{API}/projects/{own.id}/deployments", json={})
+
+        assert answer.status_code == 202
+
+
+async def test_an_expired_token_is_a_wrong_token(door: Door) -> None:
+    context, actor = door.world.context, door.world.actor
+    _, text = await tokens.create(context, actor, name="brief", scope=Scope.READ, lifetime=timedelta(microseconds=1))
+
+    async with door.client(text) as late:
+        assert (await late.get(f"{API}/projects")).status_code == 401
+
+
+async def test_a_revoked_token_is_refused_at_once(door: Door, api: httpx.AsyncClient) -> None:
+    made = (await api.post(f"{API}/tokens", json={"name": "ci", "scope": "read", "lifetime_days": 1})).json()
+    async with door.client(made["token"]) as ci:
+        assert (await ci.get(f"{API}/projects")).status_code == 200
+
+        assert (await api.delete(f"{API}/tokens/{made['id']}")).status_code == 204
+
+        assert (await ci.get(f"{API}/projects")).status_code == 401
+
+
+async def test_a_token_is_shown_once_and_kept_as_a_hash(door: Door, api: httpx.AsyncClient) -> None:
+    """S-08."""
+    made = (await api.post(f"{API}/tokens", json={"name": "ci", "scope": "deploy"})).json()
+    secret = made["token"].rsplit("_", 1)[-1]
+
+    listed = await api.get(f"{API}/tokens")
+
+    assert made["id"] in listed.text
+    assert secret not in listed.text
+    assert secret not in repr(await everything(door.world))
+
+
+async def test_the_numbers_of_all_owners_are_for_the_operator(door: Door, here: World) -> None:
+    async with door.client(await door.token(Scope.ADMIN)) as admin:
+        assert (await admin.get("/metrics")).status_code == 403
