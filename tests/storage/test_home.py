@@ -49,9 +49,12 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_refused_and_told_who_is_here(tmp_path: Path) -> None:
-    with _holder(tmp_path) as holder:
-        with Home(tmp_path) as home, pytest.raises(Conflict, match=f"process {holder.pid} ") as refused:
-            home.claim()
+    with (
+        _holder(tmp_path) as holder,
+        Home(tmp_path) as home,
+        pytest.raises(Conflict, match=f"process {holder.pid} ") as refused,
+    ):
+        home.claim()
 
     assert refused.value.evidence == {"pid": str(holder.pid)}
 

@@ -13,6 +13,7 @@ from klepaas.errors import Conflict
 from klepaas.operations.ports import AppState, WatchedChange
 from klepaas.storage.database import Database
 from klepaas.storage.tables import apps, observations
+from klepaas.storage.words import keepable
 
 a, o = apps.c, observations.c
 
@@ -58,7 +59,8 @@ class AppTable:
             return [_state(row) for row in await connection.execute(sa.select(apps).order_by(a.name))]
 
     async def observed(self, state: AppState, observation: Observation, *, action: str = "") -> None:
-        differs = (observation.health, observation.detail) != (state.health, state.health_detail)
+        detail = keepable(observation.detail)
+        differs = (observation.health, detail) != (state.health, state.health_detail)
         async with self._database.write() as connection:
             # Only while what was looked at is still what is to be live: a switch in the meantime is newer truth.
             found = await connection.execute(
@@ -66,7 +68,7 @@ class AppTable:
                 .where(a.key == state.app.key, a.live_release_id.is_not_distinct_from(state.live_release_id))
                 .values(
                     health=observation.health,
-                    health_detail=observation.detail,
+                    health_detail=detail,
                     observed_at=observation.at,
                 )
             )
@@ -77,9 +79,9 @@ class AppTable:
                         release_id=state.live_release_id,
                         at=observation.at,
                         health=observation.health,
-                        detail=observation.detail,
+                        detail=detail,
                         action=action,
-                        data=observation.as_dict(),
+                        data=keepable(observation.as_dict()),
                     )
                 )
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from klepaas.errors import DiskFull, Unavailable
+from klepaas.storage import sqlite
 
 WRITE_QUEUE_TIMEOUT_S = 60.0
 """How long a write may wait for its turn; far beyond any queue seen in tests with 50 writers."""
@@ -86,14 +87,14 @@ def normalise(url: str) -> str:
 
 def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        sqlite.make_private(Path(url.database))
     engine = create_async_engine(
         url,
         poolclass=sa.pool.AsyncAdaptedQueuePool,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=WRITE_QUEUE_TIMEOUT_S,
-        connect_args={"timeout": WRITE_QUEUE_TIMEOUT_S},
+        connect_args={"timeout": WRITE_QUEUE_TIMEOUT_S, "factory": sqlite.EndsItsTransaction},
     )
 
     @sa.event.listens_for(engine.sync_engine, "connect")

@@ -14,6 +14,7 @@ from klepaas.operations.ports import Clock, Submission
 from klepaas.storage import deployment_state, event_log
 from klepaas.storage.database import Database
 from klepaas.storage.tables import deployments
+from klepaas.storage.words import keepable_event
 
 d = deployments.c
 
@@ -28,6 +29,7 @@ class DeploymentTable:
         self._database, self._clock, self._node = database, clock, node
 
     async def submit(self, request: DeploymentQueued, *, request_key: str | None) -> Submission:
+        request = keepable_event(request)
         for _ in range(SUBMIT_TRIES):
             try:
                 async with self._database.write() as connection:

@@ -18,6 +18,7 @@ from klepaas.domain.events import (
 )
 from klepaas.storage import deployment_state
 from klepaas.storage.tables import apps, deployment_events, deployments, releases
+from klepaas.storage.words import keepable_event
 
 d = deployments.c
 
@@ -60,6 +61,7 @@ async def write(
     **changes: Any,
 ) -> Deployment | None:
     """Append events decided on `before`. None, and nothing written, when the row has moved on or is not `mine`."""
+    events = [keepable_event(event) for event in events]
     after = before
     for event in events:
         after = after.after(event, at)

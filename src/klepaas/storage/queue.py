@@ -17,6 +17,7 @@ from klepaas.operations.ports import Clock, Lost
 from klepaas.storage import deployment_state, event_log
 from klepaas.storage.database import Database
 from klepaas.storage.tables import deployments, nodes
+from klepaas.storage.words import keepable_event
 
 d = deployments.c
 
@@ -69,10 +70,13 @@ class DeploymentQueue:
         try:
             async with self._database.write() as connection:
                 rows = await connection.execute(
+                    # The conditions are those of the locked rows themselves: PostgreSQL checks them again on a row
+                    # that another node claimed between our look and our lock, and leaves it out.
                     sa.select(d.state, d.number, d.fence)
-                    .where(d.id.in_(self._claimable(min(room, CLAIM_AT_ONCE))))
+                    .where(self._claimable())
                     .order_by(d.created_at)
-                    .with_for_update(skip_locked=True)
+                    .limit(min(room, CLAIM_AT_ONCE))
+                    .with_for_update(skip_locked=True, of=deployments)
                 )
                 taken = []
                 for row in rows.all():
@@ -95,21 +99,14 @@ class DeploymentQueue:
         except sa.exc.IntegrityError:
             return []  # another node started the same app between our look and our write
 
-    def _claimable(self, room: int) -> sa.Select[tuple[str]]:
+    def _claimable(self) -> sa.ColumnElement[bool]:
         other = deployments.alias()
         idle = ~sa.exists().where(other.c.app_key == d.app_key, other.c.status.in_(IN_HAND))
         ownerless = ~sa.exists().where(nodes.c.id == d.node, nodes.c.lease_until > self._now)
         due = sa.or_(d.look_again_at.is_(None), d.look_again_at <= self._now)
-        return (
-            sa.select(d.id)
-            .where(
-                sa.or_(
-                    sa.and_(d.status == Status.QUEUED, idle),
-                    sa.and_(d.status.in_(IN_HAND), ownerless, due),
-                )
-            )
-            .order_by(d.created_at)
-            .limit(room)
+        return sa.or_(
+            sa.and_(d.status == Status.QUEUED, idle),
+            sa.and_(d.status.in_(IN_HAND), ownerless, due),
         )
 
     async def owned(self, node: str) -> Mapping[str, bool]:
@@ -160,7 +157,7 @@ class DeploymentQueue:
         ours = [each.event for each in since if not isinstance(each.event, CancellationRequested)]
         if not ours:
             return current, False
-        if [_stored(event) for event in ours] == [_stored(event) for event in events]:
+        if [_stored(event) for event in ours] == [_stored(keepable_event(event)) for event in events]:
             return current, True
         raise Lost(deployment.id)
 
