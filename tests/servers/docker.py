@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -176,6 +177,14 @@ def remove_everything(host: str, *, label: str) -> None:
                 engine.delete(f"/networks/{network['Id']}")
             for volume in engine.get(f"/volumes?{filters}").json()["Volumes"] or ():
                 engine.delete(f"/volumes/{volume['Name']}?force=1")
+
+
+def containers(host: str, *, label: str) -> list[dict[str, Any]]:
+    """Containers with this label, in any state, as the engine lists them."""
+    with _client(host) as engine:
+        filters = quote(json.dumps({"label": [label]}))
+        found: list[dict[str, Any]] = engine.get(f"/containers/json?all=1&filters={filters}").json()
+    return found
 
 
 def images(host: str, *, label: str) -> list[dict[str, str]]:
