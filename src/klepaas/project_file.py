@@ -101,9 +101,10 @@ def _text(path: Path) -> str | None:
         return None
     except OSError as error:
         raise _invalid(path.name, [_whole(f"cannot be read: {error.strerror or error}")]) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _invalid(path.name, [_whole("is not an ordinary file")])
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _invalid(path.name, [_whole("is not an ordinary file")])
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise _invalid(path.name, [_whole("is larger than 64 KiB")])

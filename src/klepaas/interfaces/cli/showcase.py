@@ -170,7 +170,7 @@ async def _bring_live(client: Client, home: Path, environment: Mapping[str, str]
             return code
         standing = await client.status(project["id"])
     url = standing["urls"][0]
-    await _answers(url, app.version)
+    await see_answer(url, app.version)
     return Shown(url=url, sample=app)
 
 
@@ -191,7 +191,7 @@ def _agrees(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(settings.get(name) == value for name, value in wanted.items())
 
 
-async def _answers(url: str, version: str) -> None:
+async def see_answer(url: str, version: str) -> None:
     """See the URL answer 200 with this version. Errors: NotHealthy with what was seen instead."""
     seen, deadline = "nothing", time.monotonic() + ANSWERS_WITHIN_S
     async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
