@@ -28,6 +28,7 @@ from klepaas.domain.events import (
     StageFinished,
     StageStarted,
     SwitchCertified,
+    TrafficShiftDecided,
     TrafficShifted,
 )
 from klepaas.domain.observation import TrafficAnswer
@@ -95,6 +96,8 @@ class Deployment:
     """What the commit's project file asks for."""
     note: str = ""
     started_at: datetime | None = None
+    previous_release_id: str | None = None
+    """The release that was live when this one was decided to be."""
     live_at: datetime | None = None
     """When the new release was first seen answering through the front door."""
     finished_at: datetime | None = None
@@ -121,8 +124,12 @@ class Deployment:
     # Decisions: they refuse or return events.
 
     def claim(self, *, node: str, fence: int) -> list[Event]:
+        """Take it on at its next step: as its first owner, or over from one that is gone."""
         self._require(Status.QUEUED, Status.RUNNING, Status.UNKNOWN)
-        return [DeploymentClaimed(node=node, fence=fence)]
+        claimed = DeploymentClaimed(node=node, fence=fence)
+        if self.step not in set(Stage):
+            return [claimed]
+        return [claimed, StageStarted(stage=Stage(self.step), fence=fence)]
 
     def cancel(self, *, actor: str) -> list[Event]:
         """Ask for the end of this deployment. A queued one ends at once; a live one is refused."""
@@ -272,6 +279,8 @@ def _effects(state: Deployment, event: Event, at: datetime) -> dict[str, Any]:
             }
         case ReleaseCreated():
             return {"release_id": event.release_id}
+        case TrafficShiftDecided():
+            return {"previous_release_id": event.previous_release_id}
         case TrafficShifted():
             return {
                 "live_at": state.live_at or at,

@@ -103,9 +103,12 @@ async def plan(context: Context, actor: Actor, request: RollbackRequest) -> Roll
     Errors: NotFound (no such release; names what there is), Conflict (it is live already), Invalid (ambiguous
     prefix), ImageMissing (neither image nor commit can be had; names the alternatives)."""
     actor.require(Scope.DEPLOY)
+    return await _plan(context, await projects.find(context, actor, request.project), request)
+
+
+async def _plan(context: Context, project: Project, request: RollbackRequest) -> RollbackPlan:
     if (request.steps_back is None) == (request.commit is None):
         raise Invalid("Say how far to go back: a number of releases or a commit.", hint="klepaas rollback PROJECT 1")
-    project = await projects.find(context, actor, request.project)
     environment = parse_name(request.environment, "environment") if request.environment else project.environment
     state = await context.apps.get(project.id, environment)
     history = await _history(context, state) if state else []
@@ -141,7 +144,7 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
     key = deployments.scoped_key(project.id, request.request_key)
     if key is not None and (earlier := await context.deployments.by_request(key)):
         return Submission(deployment=earlier, is_new=False)
-    agreed = await plan(context, actor, request)
+    agreed = await _plan(context, project, request)
     release, rebuild = agreed.candidate.release, agreed.candidate.way is Way.REBUILD
     event = DeploymentQueued(
         project_id=project.id,

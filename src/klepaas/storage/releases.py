@@ -1,6 +1,7 @@
 """Releases with their sealed variables, behind `operations.ports.Releases`."""
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ r, v = releases.c, variables.c
 CREATE_TRIES = 10
 """The number may be taken by a release of another deployment of the app. Only one of them runs at a time."""
 
+KNOWN_RELEASES = 1000
+"""Releases kept in memory: the live ones and their neighbours are asked for again and again."""
+
 
 def place_of(release_id: str) -> str:
     """Where a release's variables are sealed into."""
@@ -31,6 +35,7 @@ def place_of(release_id: str) -> str:
 class ReleaseTable:
     def __init__(self, database: Database, sealer: Sealer, clock: Clock) -> None:
         self._database, self._sealer, self._clock = database, sealer, clock
+        self._known: OrderedDict[str, Release] = OrderedDict()
 
     async def create(
         self,
@@ -97,9 +102,18 @@ class ReleaseTable:
         return project.settings.model_dump(mode="json"), values
 
     async def get(self, release_id: str) -> Release | None:
+        if known := self._known.get(release_id):
+            return known  # a release never changes
+        if not release_id:
+            return None
         async with self._database.read() as connection:
             row = await _one(connection, r.id == release_id)
-            return None if row is None else _release(row)
+        if row is None:
+            return None
+        release = self._known[release_id] = _release(row)
+        if len(self._known) > KNOWN_RELEASES:
+            self._known.popitem(last=False)
+        return release
 
     async def of_app(self, project_id: str, environment: str, *, limit: int = 100) -> Sequence[Release]:
         query = (

@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from klepaas.domain.deployment import ABANDON, DONE, SETTLE, Failure
-from klepaas.domain.events import Event, RetryScheduled, StageFinished, StageStarted
+from klepaas.domain.events import RetryScheduled, StageFinished, StageStarted
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import DeadlinePassed, KlepaasError, NotHealthy, Unavailable
 from klepaas.operations.ports import Lost
@@ -73,7 +73,6 @@ class Deploy:
         scene = await self._scene(run)
         if run.deployment.fence > self._attempts and run.deployment.step not in {ABANDON, SETTLE}:
             await run.record(*run.deployment.give_up(_stage_of(run), self._poisoned(run)))
-        begun: tuple[Event, ...] = ()
         while run.deployment.step != DONE:
             match run.deployment.step:
                 case step if step == ABANDON:
@@ -83,13 +82,11 @@ class Deploy:
                     await self._settle(run, scene)
                     return
                 case step:
-                    begun = await self._pass(run, scene, Stage(step), begun)
+                    await self._pass(run, scene, Stage(step))
         await self._reached("ended")
 
-    async def _pass(self, run: Run, scene: Scene, stage: Stage, begun: tuple[Event, ...]) -> tuple[Event, ...]:
-        """Go through one stage. Returns what was recorded already about the next one's beginning."""
-        if not begun:
-            await run.record(StageStarted(stage=stage, fence=run.deployment.fence))
+    async def _pass(self, run: Run, scene: Scene, stage: Stage) -> None:
+        """Go through one stage, whose beginning was recorded with the claim or with the stage before."""
         await self._reached(f"{stage}.started")
         started = time.monotonic()
         try:
@@ -97,30 +94,29 @@ class Deploy:
         except Lost:
             raise
         except Interrupted:
+            run.interrupted.clear()
             if run.deployment.live_at is None:
-                return await self._stop(run, stage, _cancelled(stage))
-            run.interrupted.clear()  # live already: too late to cancel, the stage is taken up again
-            return ()
+                await run.record(*run.deployment.give_up(stage, _cancelled(stage)))
+            # Otherwise it is live already and too late to cancel: the stage is taken up again.
         except Exception as fault:
-            return await self._fail(run, scene, stage, fault)
-        await self._reached(f"{stage}.done")
-        return await self._advance(run, stage, outcome, time.monotonic() - started)
+            await self._fail(run, scene, stage, fault)
+        else:
+            await self._reached(f"{stage}.done")
+            await self._advance(run, stage, outcome, time.monotonic() - started)
 
-    async def _advance(self, run: Run, stage: Stage, outcome: Outcome, took_s: float) -> tuple[Event, ...]:
+    async def _advance(self, run: Run, stage: Stage, outcome: Outcome, took_s: float) -> None:
+        """Record the end of the stage with the beginning of the next one, or the end of the deployment."""
         following = WAY[stage]
         finished = StageFinished(stage=stage, took_s=round(took_s, 4), next_step=following, detail=outcome.detail)
         if outcome.failure is not None:
             # The stage did its work and the work says no: what it saw is recorded with the reason.
             await run.record(*outcome.events, *run.deployment.give_up(stage, outcome.failure))
-            return ()
-        if following == DONE:
+        elif following == DONE:
             await run.record(*outcome.events, finished, *run.deployment.succeed())
-            await self._reached(f"{stage}.recorded")
-            return ()
-        begun = (StageStarted(stage=Stage(following), fence=run.deployment.fence),)
-        await run.record(*outcome.events, finished, *begun)
+        else:
+            begun = StageStarted(stage=Stage(following), fence=run.deployment.fence)
+            await run.record(*outcome.events, finished, begun)
         await self._reached(f"{stage}.recorded")
-        return begun
 
     def _do(self, run: Run, scene: Scene, stage: Stage) -> Awaitable[Outcome]:
         async def on_retry(attempt: int, wait_s: float, reason: Unavailable) -> None:
@@ -144,13 +140,14 @@ class Deploy:
         left = run.deployment.started_at + self._deadlines.deployment - scene.now()
         return max(min(own, left), timedelta(0))
 
-    async def _fail(self, run: Run, scene: Scene, stage: Stage, fault: Exception) -> tuple[Event, ...]:
+    async def _fail(self, run: Run, scene: Scene, stage: Stage, fault: Exception) -> None:
         error = _explained(fault)
         if stage is Stage.RETIRE:
             # The new release is live; the old one that could not be retired is the reconciler's from now on.
             log.warning("retire_failed", code=error.code, reason=error.message, exc_info=fault)
             detail = f"{error.message} It is cleaned up later."
-            return await self._advance(run, stage, Outcome(detail=detail), 0.0)
+            await self._advance(run, stage, Outcome(detail=detail), 0.0)
+            return
         if not isinstance(fault, KlepaasError):
             log.error("stage_crashed", stage=stage, exc_info=fault)
         away = isinstance(error, DeadlinePassed | Unavailable)
@@ -162,7 +159,7 @@ class Deploy:
                     message=f"{error.message} The target cannot be asked; klepaas looks again until it can.",
                 )
             )
-            return ()
+            return
         if isinstance(error, DeadlinePassed) and (better := self._steps.too_late(run)):
             error = NotHealthy(better, hint="Its last lines and the answers to the probe are in the evidence.")
         evidence = {**error.evidence, **(await self._steps.evidence(run, scene, stage))}
@@ -174,11 +171,7 @@ class Deploy:
             evidence=evidence,
             ends_as=Status.FAILED,
         )
-        return await self._stop(run, stage, failure)
-
-    async def _stop(self, run: Run, stage: Stage, failure: Failure) -> tuple[Event, ...]:
         await run.record(*run.deployment.give_up(stage, failure))
-        return ()
 
     async def _give_back(self, run: Run, scene: Scene) -> None:
         """Undo what was started, then write the end. What cannot be undone now is the reconciler's."""

@@ -20,12 +20,14 @@ ASK_FOR_S = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """`earlier` is the release whose settings the new one takes (a rollback).
+    """`earlier` is the release that is run again, or whose settings the new one takes; `warm_release_id` the one
+    that was frozen when the deployment was taken on.
 
     `credential` opens the project's connection at the moment of use; None when the repository needs none."""
 
     project: Project
     app: App
+    warm_release_id: str | None
     target: Target
     earlier: Release | None
     credential: Callable[[], Awaitable[Credential | None]]
@@ -50,20 +52,26 @@ class Scene:
 async def scene_of(context: Context, run: Run) -> Scene:
     """Read what the claimed deployment is about. Errors: NotFound when its project is gone (a bug)."""
     deployment = run.deployment
-    project = await context.projects.get(deployment.project_id)
+    earlier_id = deployment.release_id or deployment.settings_of
+    project, state, earlier = await asyncio.gather(
+        context.projects.get(deployment.project_id),
+        context.apps.get(deployment.project_id, deployment.environment),
+        context.releases.get(earlier_id or ""),
+    )
     if project is None:
         raise NotFound(f"The project {deployment.project_id} of deployment {deployment.id} is gone.")
-    state = await context.apps.ensure(project, deployment.environment)
-    like = deployment.release_id or deployment.settings_of
+    state = state or await context.apps.ensure(project, deployment.environment)
+    connection_id = project.connection_id
 
     async def credential() -> Credential | None:
-        return await context.connections.open(project.connection_id) if project.connection_id else None
+        return await context.connections.open(connection_id) if connection_id else None
 
     return Scene(
         project=project,
         app=state.app,
+        warm_release_id=state.warm_release_id,
         target=context.targets[project.target],
-        earlier=await context.releases.get(like) if like else None,
+        earlier=earlier,
         credential=credential,
         now=context.clock.now,
     )

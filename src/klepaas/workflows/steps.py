@@ -37,7 +37,7 @@ from klepaas.workflows.engine import Run
 from klepaas.workflows.prober import Prober
 from klepaas.workflows.scene import Scene
 from klepaas.workflows.stages import persistently
-from klepaas.workflows.verification import Verification
+from klepaas.workflows.verification import GOOD_IN_A_ROW, GOOD_WHEN_WARM, Verification
 
 FETCH_TRIES = 3
 TAIL_LINES = 200
@@ -131,7 +131,8 @@ class Steps:
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
-        verification = self._verifications[run.deployment.id] = Verification(scene, release)
+        enough = GOOD_WHEN_WARM if scene.warm_release_id == release.id else GOOD_IN_A_ROW
+        verification = self._verifications[run.deployment.id] = Verification(scene, release, enough)
         seen = await verification.healthy()
         self._verifications.pop(run.deployment.id, None)
         if seen.image_digest != release.image_digest:
@@ -140,28 +141,26 @@ class Steps:
                 hint="Somebody replaced it; deploy again.",
             )
         healthy = ReleaseHealthy(release_id=release.id, observation=seen.as_dict(), probes=verification.probes)
-        return Outcome(events=(healthy,), detail=f"{verification.probes} probes")
+        return Outcome(events=(healthy, await self._decision(scene, release)), detail=f"{verification.probes} probes")
 
     async def promote(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
         door = scene.target
         if not isinstance(door, ShiftsTraffic):
             return Outcome(detail="skipped: the target moves traffic itself")
-        address = await _until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry)
-        previous = await self._decide_shift(run, scene, release)
         async with Prober(scene, door, release.settings.health_path) as prober:
             await _until_done(lambda: door.shift(scene.app, release), on_retry)
             answer = await _until_done(lambda: self._answered(scene, door, release), on_retry)
+            address = await _until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry)
             shifted = TrafficShifted(release_id=release.id, evidence=answer.as_dict(), urls=address.urls)
-            if previous is None:
+            if run.deployment.previous_release_id is None:
                 return Outcome(events=(shifted,), detail="first release: there was nothing to switch from")
             await run.record(shifted)
             certificate = await prober.certificate(answer.at)
-        failure = _over_budget(certificate, scene)
         return Outcome(
             events=(SwitchCertified(certificate=certificate.as_dict()),),
             detail=f"{certificate.failed} of {certificate.requests} probe requests failed",
-            failure=failure,
+            failure=_over_budget(certificate, scene),
         )
 
     async def retire(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
@@ -310,20 +309,14 @@ class Steps:
             raise NotFound(f"The release of deployment {deployment.id} is gone.")
         return release
 
-    async def _decide_shift(self, run: Run, scene: Scene, release: Release) -> str | None:
-        """Have the record say that this release is to be live. Returns the one that was before, if any."""
+    async def _decision(self, scene: Scene, release: Release) -> TrafficShiftDecided:
+        """The record's word that this release is to be live. The front door follows the record, also after a crash."""
         state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
-        if state is not None and state.live_deployment_id == run.deployment.id:
-            return state.previous_release_id  # decided before a crash
-        previous = state.live_release_id if state else None
-        await run.record(
-            TrafficShiftDecided(
-                release_id=release.id,
-                previous_release_id=previous,
-                previous_deployment_id=state.live_deployment_id if state else None,
-            )
+        return TrafficShiftDecided(
+            release_id=release.id,
+            previous_release_id=state.live_release_id if state else None,
+            previous_deployment_id=state.live_deployment_id if state else None,
         )
-        return previous
 
     async def _answered(self, scene: Scene, door: ShiftsTraffic, release: Release) -> TrafficAnswer:
         """Ask through the front door until the new release answers; the stage's deadline ends it."""

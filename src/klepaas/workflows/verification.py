@@ -17,6 +17,8 @@ LONGEST_REST_S = 0.25
 """Every 15 ms for two seconds, then slower up to 250 ms: readiness is seen about 2 ms after it comes, and an app
 that boots for a minute is asked some 250 times."""
 GOOD_IN_A_ROW = 2
+GOOD_WHEN_WARM = 1
+"""A thawed release was healthy before: one answer shows that it still is."""
 RESTARTS = 3
 """A container that ended this often while it started will not start."""
 ANSWERS_KEPT = 20
@@ -28,6 +30,7 @@ class Verification:
 
     scene: Scene
     release: Release
+    good_in_a_row: int = GOOD_IN_A_ROW
     last: Observation | None = None
     probes: int = 0
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -39,7 +42,7 @@ class Verification:
             seen = await self.scene.target.observe(self.scene.app, self.release)
             self._keep(seen)
             good = good + 1 if seen.health is Health.HEALTHY else 0
-            if good >= GOOD_IN_A_ROW:
+            if good >= self.good_in_a_row:
                 return seen
             if reason := _hopeless(seen):
                 raise NotHealthy(reason, hint="Its last lines and the answers to the probe are in the evidence.")
