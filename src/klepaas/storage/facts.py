@@ -18,44 +18,40 @@ _KEY_CHECK_TEXT = b"klepaas"
 
 class FactTable:
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def instance_id(self) -> str:
         """Marks what belongs to this klepaas on an engine that others use too. Made once, never changes."""
         return await self.get(INSTANCE_ID) or await self.settle(INSTANCE_ID, secrets.token_hex(6))
 
     async def get(self, name: str) -> str | None:
-        async with self._database.read() as connection:
+        async with self.database.read() as connection:
             value: str | None = await connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
             return value
 
     async def settle(self, name: str, value: str) -> str:
         """Write the value unless there is one; the one that is there in the end. Racing processes agree on it."""
         with contextlib.suppress(sa.exc.IntegrityError):
-            async with self._database.write() as connection:
+            async with self.database.write() as connection:
                 await connection.execute(sa.insert(facts).values(name=name, value=value))
         return await self.get(name) or value
 
-    async def check_key(self, sealer: Sealer) -> None:
+    async def check_key(self, sealer: Sealer) -> bool:
         """Compare the key with the one this database was first used with. Errors: WrongKey.
 
-        A new key that is given together with the earlier one becomes the key that is checked from then on."""
-        check = await self.get(KEY_CHECK) or await self.settle(KEY_CHECK, _check_value(sealer))
+        False when only an earlier key of the ring is the right one: then everything is to be sealed again."""
+        check = await self.get(KEY_CHECK) or await self.settle(KEY_CHECK, key_check_of(sealer))
         try:
             sealer.open(bytes.fromhex(check), _KEY_CHECK_PLACE)
         except (WrongKey, ValueError) as error:
             raise WrongKey(
                 f"The encryption key {sealer.key_id} is not the one this database was sealed with.",
                 hint="Start klepaas with the earlier key (KLEPAAS_ENCRYPTION_KEY or secret.key in its home). "
-                "To change keys give both, the new one first: KLEPAAS_ENCRYPTION_KEY=new,earlier",
+                "To change keys give both once, the new one first: KLEPAAS_ENCRYPTION_KEY=new,earlier",
             ) from error
-        if not sealer.is_current(bytes.fromhex(check)):
-            await self._replace(KEY_CHECK, _check_value(sealer))
-
-    async def _replace(self, name: str, value: str) -> None:
-        async with self._database.write() as connection:
-            await connection.execute(sa.update(facts).where(facts.c.name == name).values(value=value))
+        return sealer.is_current(bytes.fromhex(check))
 
 
-def _check_value(sealer: Sealer) -> str:
+def key_check_of(sealer: Sealer) -> str:
+    """What is kept to tell the right key by."""
     return sealer.seal(_KEY_CHECK_TEXT, _KEY_CHECK_PLACE).hex()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from klepaas.errors import Invalid, WrongKey
 from klepaas.storage.facts import KEY_CHECK, FactTable
+from klepaas.storage.rotation import reseal
 from klepaas.storage.sealing import Sealer, new_key, parse_keys
 
 
@@ -26,7 +27,8 @@ async def open_sealer(facts: FactTable, *, key_file: Path, given: str | None) ->
         _make(key_file)
         given = _read(key_file) or ""
     sealer = Sealer(parse_keys(given))
-    await facts.check_key(sealer)
+    if not await facts.check_key(sealer):
+        await reseal(facts.database, sealer)
     return sealer
 
 

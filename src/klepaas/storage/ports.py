@@ -48,6 +48,8 @@ class PortLeaseTable:
     async def replace(self, holder: str, taken: int) -> int:
         self._refused[taken] = self._clock.now()
         for _ in range(LEASE_TRIES):
+            if await self._port_of(holder) != taken:
+                return await self.lease(holder)
             try:
                 async with self._database.write() as connection:
                     await connection.execute(
@@ -55,9 +57,8 @@ class PortLeaseTable:
                         .where(p.holder == holder, p.port == taken)
                         .values(port=await self._free_port(connection), leased_at=self._clock.now())
                     )
-                return await self.lease(holder)
             except sa.exc.IntegrityError:
-                continue
+                continue  # somebody else leased the port we chose
         raise self._none_free()
 
     async def hand_over(self, holder: str, to: str) -> int | None:
