@@ -74,15 +74,11 @@ async def _project_of(client: "Client", repository: str) -> str | None:
 
 
 async def _create(client: "Client", screen: Screen, repository: str, branch: str | None, agreed: bool) -> str:
-    from klepaas import project_file
-
     location = _located(repository)
     if not agreed and not (screen.can_ask and screen.confirm(f"There is no project for {location}. Create one?")):
         raise NotFound(
             f"There is no project for {location}.", hint=f"Make one and deploy: klepaas deploy --create {repository}"
         )
-    told = project_file.read(Path(location)) if location.startswith("/") else None
-    settings = dict(told.settings) if told is not None and told.settings else None
-    made = await client.register(location, branch=branch, settings=settings)
+    made = await client.register(location, branch=branch)
     screen.say(f"Created the project {made['name']}.")
     return str(made["id"])

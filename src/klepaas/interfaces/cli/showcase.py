@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from klepaas import project_file
 from klepaas.client import Client
 from klepaas.docker.installation import ReadyEngine, ensure_engine
 from klepaas.errors import KlepaasError, NotAuthenticated, NotHealthy
@@ -156,7 +155,7 @@ async def _bring_live(client: Client, home: Path, environment: Mapping[str, str]
     project = await _project(client, app, screen)
     standing = await client.status(project["id"])
     live = (standing["live"] or {}).get("release")
-    if live is not None and live["commit_sha"] == app.commit_sha and _agrees(live["settings"], project["settings"]):
+    if live is not None and live["commit_sha"] == app.commit_sha:
         screen.say(f"Version {app.version} of the sample app is live already.")
     else:
         code = await submit(
@@ -175,20 +174,12 @@ async def _bring_live(client: Client, home: Path, environment: Mapping[str, str]
 
 
 async def _project(client: Client, app: Sample, screen: Screen) -> dict[str, Any]:
-    """The project of the sample's repository, with the settings its project file asks for."""
-    told = project_file.read(app.repository)
-    wanted = dict(told.settings) if told is not None else {}
+    """The project of the sample's repository. How the app runs is said by its own project file."""
     known = [each for each in await client.projects() if each["repository"] == str(app.repository)]
     if not known:
         screen.say(f"Registering the project {NAME} …")
-        return await client.register(str(app.repository), name=NAME, settings=wanted)
-    if not _agrees(known[0]["settings"], wanted):
-        return await client.configure(known[0]["id"], settings=wanted)
+        return await client.register(str(app.repository), name=NAME)
     return known[0]
-
-
-def _agrees(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(settings.get(name) == value for name, value in wanted.items())
 
 
 async def see_answer(url: str, version: str) -> None:
