@@ -189,6 +189,21 @@ async def test_a_body_that_lies_about_its_length_gets_no_further_than_the_limit(
     assert answer.status_code == 413
 
 
+async def test_a_body_that_says_it_is_too_large_is_not_read_at_all(here: World) -> None:
+    door = door_of(here, max_body_bytes=2048)
+    taken = []
+
+    async def body() -> AsyncIterator[bytes]:
+        taken.append(1)
+        yield b"{}"
+
+    headers = {"Content-Type": "application/json", "Content-Length": "4096"}
+    async with door.client(await door.token()) as api:
+        answer = await api.post(f"{API}/projects", content=body(), headers=headers)
+
+    assert (answer.status_code, taken) == (413, [])
+
+
 async def test_a_body_of_exactly_the_limit_is_read(here: World) -> None:
     door = door_of(here, max_body_bytes=2048)
     body = json.dumps({"repository": "octo/shop", "target": "fake"}).encode().ljust(2048)
