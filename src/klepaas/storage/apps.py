@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import App, Project
+from klepaas.domain.status import IN_HAND
 from klepaas.errors import Conflict
 from klepaas.operations.ports import AppState, WatchedChange
 from klepaas.storage.database import Database
-from klepaas.storage.tables import apps, observations
+from klepaas.storage.tables import apps, deployments, observations
 from klepaas.storage.words import keepable
 
 a, o = apps.c, observations.c
@@ -89,6 +90,32 @@ class AppTable:
         async with self._database.write() as connection:
             await connection.execute(
                 sa.update(apps).where(a.key == app.key).values(warm_release_id=release_id, warm_until=until)
+            )
+
+    async def hold(self, app: App, for_s: float) -> float | None:
+        async with self._database.write() as connection:
+            await connection.execute(sa.select(a.key).where(a.key == app.key).with_for_update())
+            # A query of its own: with the lock in hand it sees what was started before us.
+            free = await connection.scalar(
+                sa.select(sa.or_(a.held_until.is_(None), a.held_until <= self._database.now)).where(
+                    a.key == app.key,
+                    ~sa.exists().where(deployments.c.app_key == app.key, deployments.c.status.in_(IN_HAND)),
+                )
+            )
+            if not free:
+                return None
+            until: float | None = await connection.scalar(
+                sa.update(apps)
+                .where(a.key == app.key)
+                .values(held_until=self._database.now + for_s)
+                .returning(a.held_until)
+            )
+            return until
+
+    async def let_go(self, app: App, hold: float) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                sa.update(apps).where(a.key == app.key, a.held_until == hold).values(held_until=None)
             )
 
     async def changes(self, app_key: str, *, limit: int = 50) -> Sequence[WatchedChange]:

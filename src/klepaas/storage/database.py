@@ -3,6 +3,7 @@
 SQLite has one writer at a time by nature. All writes of this process therefore queue for one connection, and
 every write begins IMMEDIATE, so `database is locked` cannot happen between our own transactions."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -33,6 +34,13 @@ class Database:
         else:
             self._writer = self._reader = _postgres(self.url, connections=10, lease_s=lease_s)
             self._pulse = _postgres(self.url, connections=1, lease_s=lease_s)
+
+    @property
+    def now(self) -> sa.ColumnElement[float]:
+        """Seconds since 1970 by the database's clock: processes need not agree on the time."""
+        if self.is_sqlite:
+            return sa.literal(time.time(), sa.Float)
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

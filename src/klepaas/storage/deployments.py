@@ -48,12 +48,12 @@ class DeploymentTable:
         older = await _one(connection, d.app_key == new.app_key, d.status == Status.QUEUED)
         if older is not None:
             events = older.supersede(by=new.id, reason="a newer deployment of the same app was requested")
-            if await event_log.write(connection, older, events, at=now, node=self._node) is None:
+            if await event_log.write(connection, older, events, at=now, by=self._node) is None:
                 raise sa.exc.IntegrityError("superseded row moved on", None, Exception())
         number = await connection.scalar(
             sa.insert(deployments).values(**event_log.columns_of(new), request_key=request_key).returning(d.number)
         )
-        await event_log.insert_events(connection, new.id, 0, [request], at=now, node=self._node)
+        await event_log.insert_events(connection, new.id, 0, [request], at=now, by=self._node)
         stored = deployment_state.from_json(deployment_state.to_json(new), number=number or 0)
         return Submission(deployment=stored, is_new=True, superseded=(older.id,) if older else ())
 
@@ -93,7 +93,7 @@ class DeploymentTable:
         if not events:
             return deployment
         async with self._database.write() as connection:
-            after = await event_log.write(connection, deployment, events, at=self._clock.now(), node=self._node)
+            after = await event_log.write(connection, deployment, events, at=self._clock.now(), by=self._node)
         if after is None:
             raise Conflict(f"Deployment {deployment.id} went on in the meantime.", hint="Look at it and try again.")
         return after

@@ -56,7 +56,7 @@ async def write(
     events: Sequence[Event],
     *,
     at: datetime,
-    node: str,
+    by: str,
     mine: Sequence[sa.ColumnElement[bool]] = (),
     **changes: Any,
 ) -> Deployment | None:
@@ -72,14 +72,14 @@ async def write(
     )
     if found.rowcount != 1:
         return None
-    await insert_events(connection, before.id, before.seq, events, at=at, node=node)
+    await insert_events(connection, before.id, before.seq, events, at=at, by=by)
     for event in events:
         await _project(connection, after, event, at)
     return after
 
 
 async def insert_events(
-    connection: AsyncConnection, deployment_id: str, seq: int, events: Sequence[Event], *, at: datetime, node: str
+    connection: AsyncConnection, deployment_id: str, seq: int, events: Sequence[Event], *, at: datetime, by: str
 ) -> None:
     """Number the events from `seq + 1` on."""
     await connection.execute(
@@ -90,7 +90,7 @@ async def insert_events(
                 "seq": seq + place,
                 "kind": event.kind,
                 "at": at,
-                "node": node,
+                "node": by,
                 "data": event.data(),
             }
             for place, event in enumerate(events, start=1)

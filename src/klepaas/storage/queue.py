@@ -4,7 +4,6 @@ A node claims a row by writing its own id and raising `fence`; every later write
 that lost the row cannot change it. The database's clock decides about leases: nodes need not agree on the time."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
@@ -12,16 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import CancellationRequested, Event
-from klepaas.domain.status import Status
+from klepaas.domain.status import IN_HAND, Status
 from klepaas.operations.ports import Clock, Lost
 from klepaas.storage import deployment_state, event_log
 from klepaas.storage.database import Database
-from klepaas.storage.tables import deployments, nodes
+from klepaas.storage.tables import apps, deployments, nodes
 from klepaas.storage.words import keepable_event
 
 d = deployments.c
 
-IN_HAND = (Status.RUNNING, Status.UNKNOWN)
 CLAIM_AT_ONCE = 200
 FORGET_NODES_AFTER_S = 3600.0
 
@@ -30,27 +28,24 @@ class DeploymentQueue:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    @property
-    def _now(self) -> sa.ColumnElement[float]:
-        if self._database.is_sqlite:
-            return sa.literal(time.time(), sa.Float)
-        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
-
     async def join(self, node: str, lease_s: float) -> None:
         async with self._database.pulse() as connection:
             if self._database.is_sqlite:
                 # One process is all there is (the lock file of `home` sees to it): whoever was here is gone.
                 await connection.execute(sa.delete(nodes))
+                await connection.execute(sa.update(apps).values(held_until=None).where(apps.c.held_until.is_not(None)))
             else:
-                await connection.execute(sa.delete(nodes).where(nodes.c.lease_until < self._now - FORGET_NODES_AFTER_S))
-            await connection.execute(sa.insert(nodes).values(id=node, lease_until=self._now + lease_s))
+                await connection.execute(
+                    sa.delete(nodes).where(nodes.c.lease_until < self._database.now - FORGET_NODES_AFTER_S)
+                )
+            await connection.execute(sa.insert(nodes).values(id=node, lease_until=self._database.now + lease_s))
 
     async def renew(self, node: str, lease_s: float) -> bool:
         async with self._database.pulse() as connection:
             renewed = await connection.execute(
                 sa.update(nodes)
-                .where(nodes.c.id == node, nodes.c.lease_until > self._now)
-                .values(lease_until=self._now + lease_s)
+                .where(nodes.c.id == node, nodes.c.lease_until > self._database.now)
+                .values(lease_until=self._database.now + lease_s)
             )
         return renewed.rowcount == 1
 
@@ -61,7 +56,9 @@ class DeploymentQueue:
     async def leads(self, node: str) -> bool:
         """Whether this node is the one that watches: the first by id of those whose lease runs."""
         async with self._database.read() as connection:
-            first = await connection.scalar(sa.select(sa.func.min(nodes.c.id)).where(nodes.c.lease_until > self._now))
+            first = await connection.scalar(
+                sa.select(sa.func.min(nodes.c.id)).where(nodes.c.lease_until > self._database.now)
+            )
         return bool(first == node)
 
     async def claim(self, node: str, room: int) -> Sequence[Deployment]:
@@ -72,14 +69,18 @@ class DeploymentQueue:
                 rows = await connection.execute(
                     # The conditions are those of the locked rows themselves: PostgreSQL checks them again on a row
                     # that another node claimed between our look and our lock, and leaves it out.
-                    sa.select(d.state, d.number, d.fence)
+                    sa.select(d.state, d.number, d.fence, d.app_key)
                     .where(self._claimable())
                     .order_by(d.created_at)
                     .limit(min(room, CLAIM_AT_ONCE))
                     .with_for_update(skip_locked=True, of=deployments)
                 )
+                found = rows.all()
+                held = await self._held(connection, [row.app_key for row in found])
                 taken = []
-                for row in rows.all():
+                for row in found:
+                    if row.app_key in held:
+                        continue
                     before = deployment_state.from_json(row.state, number=row.number)
                     events = before.claim(node=node, fence=row.fence + 1)
                     after = await event_log.write(
@@ -87,13 +88,12 @@ class DeploymentQueue:
                         before,
                         events,
                         at=self._clock.now(),
-                        node=node,
+                        by=node,
                         mine=[d.fence == row.fence],
+                        node=node,
+                        look_again_at=None,
                     )
                     if after is not None:
-                        await connection.execute(
-                            sa.update(deployments).where(d.id == after.id).values(node=node, look_again_at=None)
-                        )
                         taken.append(after)
                 return taken
         except sa.exc.IntegrityError:
@@ -102,12 +102,23 @@ class DeploymentQueue:
     def _claimable(self) -> sa.ColumnElement[bool]:
         other = deployments.alias()
         idle = ~sa.exists().where(other.c.app_key == d.app_key, other.c.status.in_(IN_HAND))
-        ownerless = ~sa.exists().where(nodes.c.id == d.node, nodes.c.lease_until > self._now)
-        due = sa.or_(d.look_again_at.is_(None), d.look_again_at <= self._now)
+        ownerless = ~sa.exists().where(nodes.c.id == d.node, nodes.c.lease_until > self._database.now)
+        due = sa.or_(d.look_again_at.is_(None), d.look_again_at <= self._database.now)
         return sa.or_(
             sa.and_(d.status == Status.QUEUED, idle),
             sa.and_(d.status.in_(IN_HAND), ownerless, due),
         )
+
+    async def _held(self, connection: AsyncConnection, app_keys: Sequence[str]) -> set[str]:
+        """Those apps that somebody holds (`Apps.hold`), and until our transaction ends no others can be held: a hold
+        locks the same row, and then sees what we started."""
+        rows = await connection.execute(
+            sa.select(apps.c.key, apps.c.held_until > self._database.now)
+            .where(apps.c.key.in_(app_keys))
+            .order_by(apps.c.key)
+            .with_for_update(read=True)
+        )
+        return {key for key, is_held in rows if is_held}
 
     async def owned(self, node: str) -> Mapping[str, bool]:
         async with self._database.read() as connection:
@@ -121,19 +132,19 @@ class DeploymentQueue:
             await connection.execute(
                 sa.update(deployments)
                 .where(d.id == deployment_id, d.node == node, d.status.in_(IN_HAND))
-                .values(node=None, look_again_at=self._now + look_again_in_s)
+                .values(node=None, look_again_at=self._database.now + look_again_in_s)
             )
 
     async def advance(self, deployment: Deployment, node: str, events: Sequence[Event]) -> Deployment:
         mine = (d.fence == deployment.fence, d.node == node)
         async with self._database.write() as connection:
             now = self._clock.now()
-            after = await event_log.write(connection, deployment, events, at=now, node=node, mine=mine)
+            after = await event_log.write(connection, deployment, events, at=now, by=node, mine=mine)
             if after is None:
                 current, done = await self._moved_on(connection, deployment, events, mine)
                 if done:
                     return current
-                after = await event_log.write(connection, current, events, at=now, node=node, mine=mine)
+                after = await event_log.write(connection, current, events, at=now, by=node, mine=mine)
             if after is None:
                 raise Lost(deployment.id)
             return after

@@ -131,6 +131,7 @@ apps = sa.Table(
     sa.Column("previous_release_id", sa.String(40)),
     sa.Column("warm_release_id", sa.String(40)),
     sa.Column("warm_until", Utc),
+    sa.Column("held_until", sa.Float),
     sa.Column("health", sa.String(20), nullable=False, default="absent"),
     sa.Column("health_detail", sa.Text, nullable=False, default=""),
     sa.Column("observed_at", Utc),

@@ -11,6 +11,7 @@ from klepaas.domain.project import App, Project, ProjectSettings
 from klepaas.domain.release import Release
 from klepaas.errors import NotFound, Outside
 from klepaas.operations.context import Context
+from klepaas.operations.ports import AppState
 from klepaas.targets.protocol import Target
 from klepaas.workflows.engine import Run
 
@@ -20,14 +21,14 @@ ASK_FOR_S = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """`earlier` is the release that is run again, or whose settings the new one takes; `warm_release_id` the one
-    that was frozen when the deployment was taken on.
+    """`earlier` is the release that is run again, or whose settings the new one takes. `before` is what the record
+    said of the app when the deployment was taken on: while it is in hand, nobody else changes what is live.
 
     `credential` opens the project's connection at the moment of use; None when the repository needs none."""
 
     project: Project
     app: App
-    warm_release_id: str | None
+    before: AppState
     target: Target
     earlier: Release | None
     credential: Callable[[], Awaitable[Credential | None]]
@@ -69,7 +70,7 @@ async def scene_of(context: Context, run: Run) -> Scene:
     return Scene(
         project=project,
         app=state.app,
-        warm_release_id=state.warm_release_id,
+        before=state,
         target=context.targets[project.target],
         earlier=earlier,
         credential=credential,

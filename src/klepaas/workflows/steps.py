@@ -131,7 +131,7 @@ class Steps:
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
-        enough = GOOD_WHEN_WARM if scene.warm_release_id == release.id else GOOD_IN_A_ROW
+        enough = GOOD_WHEN_WARM if scene.before.warm_release_id == release.id else GOOD_IN_A_ROW
         verification = self._verifications[run.deployment.id] = Verification(scene, release, enough)
         seen = await verification.healthy()
         self._verifications.pop(run.deployment.id, None)
@@ -141,7 +141,7 @@ class Steps:
                 hint="Somebody replaced it; deploy again.",
             )
         healthy = ReleaseHealthy(release_id=release.id, observation=seen.as_dict(), probes=verification.probes)
-        return Outcome(events=(healthy, await self._decision(scene, release)), detail=f"{verification.probes} probes")
+        return Outcome(events=(healthy, _decision(scene, release)), detail=f"{verification.probes} probes")
 
     async def promote(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
@@ -309,15 +309,6 @@ class Steps:
             raise NotFound(f"The release of deployment {deployment.id} is gone.")
         return release
 
-    async def _decision(self, scene: Scene, release: Release) -> TrafficShiftDecided:
-        """The record's word that this release is to be live. The front door follows the record, also after a crash."""
-        state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
-        return TrafficShiftDecided(
-            release_id=release.id,
-            previous_release_id=state.live_release_id if state else None,
-            previous_deployment_id=state.live_deployment_id if state else None,
-        )
-
     async def _answered(self, scene: Scene, door: ShiftsTraffic, release: Release) -> TrafficAnswer:
         """Ask through the front door until the new release answers; the stage's deadline ends it."""
         while True:
@@ -369,6 +360,15 @@ class Steps:
         current = await self.context.releases.get(live) if live else None
         kept = {r.image_digest for r in proven[: scene.project.settings.keep_releases + 1]}
         await self.context.builder.collect(scene.app, kept | ({current.image_digest} if current else set()))
+
+
+def _decision(scene: Scene, release: Release) -> TrafficShiftDecided:
+    """The record's word that this release is to be live. The front door follows the record, also after a crash."""
+    return TrafficShiftDecided(
+        release_id=release.id,
+        previous_release_id=scene.before.live_release_id,
+        previous_deployment_id=scene.before.live_deployment_id,
+    )
 
 
 async def _until_done(work: Callable[[], Awaitable[T]], on_retry: OnRetry) -> T:

@@ -145,6 +145,7 @@ def _apps() -> None:
         sa.Column("previous_release_id", sa.String(40)),
         sa.Column("warm_release_id", sa.String(40)),
         sa.Column("warm_until", Time),
+        sa.Column("held_until", sa.Float()),
         sa.Column("health", sa.String(20), nullable=False),
         sa.Column("health_detail", sa.Text(), nullable=False),
         sa.Column("observed_at", Time),
