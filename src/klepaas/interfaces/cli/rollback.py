@@ -97,11 +97,11 @@ async def _list(client: "Client", screen: Screen, project: str, environment: str
     screen.json({"candidates": found})
     rows = [
         [
-            "live" if each["is_current"] else str(each["steps_back"]),
+            _back(each),
             f"#{each['number']}",
             words.commit(each["commit_sha"]),
             each["released_at"][:16].replace("T", " "),
-            WAYS.get(each["way"], each["way"]),
+            "-" if each["is_current"] else WAYS.get(each["way"], each["way"]),
             words.one_line(each["commit_message"], 50),
         ]
         for each in found
@@ -110,6 +110,13 @@ async def _list(client: "Client", screen: Screen, project: str, environment: str
     screen.table(["BACK", "RELEASE", "COMMIT", "RELEASED (UTC)", "HOW", "MESSAGE"], rows, styles)
     possible = [each for each in found if not each["is_current"] and each["way"] not in {"none", "unknown"}]
     return ExitCode.LIVE if possible else ExitCode.NOT_FOUND
+
+
+def _back(candidate: dict[str, Any]) -> str:
+    """How far back it is; a release that was rolled back is newer than the live one and is reached by its commit."""
+    if candidate["is_current"]:
+        return "live"
+    return str(candidate["steps_back"]) if candidate["steps_back"] > 0 else "newer"
 
 
 def _agree(screen: Screen, plan: dict[str, Any]) -> None:

@@ -31,13 +31,14 @@ def up(
 
 def down(yes: Yes = False, as_json: Json = False, quiet: Quiet = False) -> None:
     """Remove every container that this klepaas runs on this machine, the proxy included. Its records stay."""
-    from klepaas import wiring
     from klepaas.settings import Settings
 
     screen = Screen(as_json=as_json, quiet=quiet)
     settings = Settings()
     if not yes:
         agree(screen, f"Every app of the klepaas in {settings.home} stops serving.", "Take everything down?")
+    from klepaas import wiring
+
     asyncio.run(wiring.take_down(settings, say=screen.say))
     screen.json({"taken_down": str(settings.home)})
 

@@ -30,6 +30,13 @@ ANSWERS_WITHIN_S = 30.0
 """The app answers at once after a deployment; after a reboot the engine may have to bring it back first."""
 
 
+class _WithoutData(Screen):
+    """For a deployment inside the demo: stdout is for the demo's own last word."""
+
+    def line(self, text: str, style: str = "") -> None:
+        pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """The app as it was seen answering."""
@@ -76,7 +83,7 @@ async def once(settings: Settings, environment: Mapping[str, str], screen: Scree
             if own.home.exists():  # a run that was killed
                 await wiring.take_down(own, say=screen.say)
             try:
-                async with _klepaas(own, surroundings, screen, port or child.any_port()) as (client, _):
+                async with _klepaas(own, surroundings, screen, port or child.any_port(), passing=True) as (client, _):
                     found = await _bring_live(client, own.home, surroundings, screen)
                     if not isinstance(found, ExitCode):
                         await client.retire(NAME)
@@ -112,9 +119,11 @@ async def _engine(settings: Settings, environment: Mapping[str, str], screen: Sc
 
 @asynccontextmanager
 async def _klepaas(
-    settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None
+    settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None, *, passing: bool = False
 ) -> AsyncIterator[tuple[Client, child.Child | None]]:
-    """A client that is logged in, to the klepaas of this home that runs, or to one started now."""
+    """A client that is logged in, to the klepaas of this home that runs, or to one started now.
+
+    `passing`: it will be gone in a moment, and nobody needs its token."""
     known = credentials.load(settings.home)
     if known is not None and await _opens(known):
         screen.say(f"klepaas runs already at {known.url}.")
@@ -130,7 +139,7 @@ async def _klepaas(
                 hint=f"Start it with klepaas up, then log in: klepaas login {server.url}",
             )
         credentials.store(settings.home, login)
-        if server.token:
+        if server.token and not passing:
             screen.say(f"Operator token (shown only now, and kept for you in {credentials.path_in(settings.home)}):")
             screen.say(f"  {server.token}")
         async with Client(login.url, login.token) as client:
@@ -160,7 +169,7 @@ async def _bring_live(client: Client, home: Path, environment: Mapping[str, str]
     else:
         code = await submit(
             client,
-            screen,
+            _WithoutData(quiet=screen.quiet, verbose=screen.verbose),
             lambda key: client.deploy(project["id"], key=key, commit=app.commit_sha),
             key=None,
             wishes=Wishes(),
