@@ -148,6 +148,9 @@ class Steps:
         door = scene.target
         if not isinstance(door, ShiftsTraffic):
             return Outcome(detail="skipped: the target moves traffic itself")
+        if run.deployment.previous_release_id is None:
+            # Nothing led here before. A door that is there is looked at after the switch: that costs no switch time.
+            await _until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry)
         async with Prober(scene, door, release.settings.health_path) as prober:
             await _until_done(lambda: door.shift(scene.app, release), on_retry)
             answer = await _until_done(lambda: self._answered(scene, door, release), on_retry)
