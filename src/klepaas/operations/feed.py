@@ -65,7 +65,8 @@ class LiveFeed:
                 continue
             async with watched.changed:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(watched.changed.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await watched.changed.wait()
 
     def _enter(self, deployment_id: str) -> _Watched:
         watched = self._watched.get(deployment_id)
@@ -89,7 +90,8 @@ class LiveFeed:
                 await self._take_in(deployment_id, watched)
             if not watched.ended:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(watched.rung.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await watched.rung.wait()
 
     async def _take_in(self, deployment_id: str, watched: _Watched) -> None:
         last = watched.events[-1].seq if watched.events else 0

@@ -193,6 +193,13 @@ class Apps(Protocol):
 
     async def warm(self, app: App, release_id: str | None, until: datetime | None) -> None: ...
 
+    async def hold(self, app: App, for_s: float) -> float | None:
+        """Keep deployments of the app from being started, for at most that long. Returns what `let_go` wants; None
+        when one is under way, or somebody else holds the app."""
+
+    async def let_go(self, app: App, hold: float) -> None:
+        """Have deployments of the app start again. A hold that ran out meanwhile is nobody's."""
+
     async def changes(self, app_key: str, *, limit: int = 50) -> Sequence[WatchedChange]: ...
 
 

@@ -175,6 +175,8 @@ class FakeTarget:
 
     async def shift(self, app: App, release: Release) -> None:
         await self._enter("shift", release.id)
+        if app.key not in self.doors:
+            raise Rejected(f"{app.name} has no front door yet.")
         if release.id not in self.workloads:
             raise Rejected(f"Release {release.number} of {app.name} does not run; it cannot get traffic.")
         self.traffic[app.key] = release.id
@@ -224,14 +226,11 @@ class FakeTarget:
 
     async def repair(self, app: App, hosts: Sequence[str], live: Release | None) -> Sequence[str]:
         await self._enter("repair", app.name)
-        wanted = live.id if live else None
-        if self.traffic.get(app.key) == wanted:
-            return []
-        if wanted is None:
-            del self.traffic[app.key]
-        else:
-            self.traffic[app.key] = wanted
-        return ["The front door served another release than the record says."]
+        return []
+
+    async def is_misled(self, app: App, live: Release | None) -> bool:
+        await self._enter("is_misled", app.name)
+        return self.traffic.get(app.key) != (live.id if live else None)
 
     async def everything(self) -> Sequence[Found]:
         await self._enter("everything", "")

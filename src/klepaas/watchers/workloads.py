@@ -2,12 +2,13 @@
 
 The record decides. The watcher acts on what it sees now, never on the message that woke it, so a missed message
 costs time and nothing else. While a deployment of an app is under way, the app's releases are the workflow's; the
-watcher then only keeps the front door in repair."""
+watcher then only keeps the front door standing. What it does otherwise it does holding the app, on what the record
+says while it holds it: a deployment that starts in that instant waits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
@@ -15,7 +16,7 @@ import structlog
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import Project
 from klepaas.domain.release import Release
-from klepaas.domain.status import Status
+from klepaas.domain.status import IN_HAND
 from klepaas.errors import KlepaasError
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState
@@ -31,7 +32,10 @@ DOWN = frozenset({Health.STOPPED, Health.ABSENT, Health.PARKED})
 
 LOOKS_AT_ONCE = 8
 
-IN_HAND = (Status.RUNNING, Status.UNKNOWN)
+ACT_FOR_S = 20.0
+"""How long one repair may take: stopping a container that ignores it takes 10 s. Deployments of the app wait."""
+HOLD_FOR_S = 25.0
+"""A watcher that dies holding an app keeps its deployments waiting no longer than this."""
 
 
 @dataclass
@@ -59,7 +63,8 @@ class Workloads:
                 except Exception:
                     log.exception("watcher_look_failed")
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._due.wait(), self.interval.total_seconds())
+                    async with asyncio.timeout(self.interval.total_seconds()):
+                        await self._due.wait()
                     await asyncio.sleep(SETTLE_S)
 
     async def look_everywhere(self) -> None:
@@ -83,6 +88,7 @@ class Workloads:
         """Look at one app; put right what differs from the record; write down what was seen."""
         project = await self.context.projects.get(state.app.project_id)
         if project is None:
+            await self._close_doors(state)
             return
         target = self.context.targets[project.target]
         live = await self.context.releases.get(state.live_release_id) if state.live_release_id else None
@@ -94,61 +100,102 @@ class Workloads:
         await self._end_warmth(state, target)
         if live is not None:
             await self._look_at_live(state, project, target, live)
+        elif isinstance(target, RepairsFront) and await target.is_misled(state.app, None):
+            await self._close_doors(state)
 
     async def _look_at_live(self, state: AppState, project: Project, target: Target, live: Release) -> None:
         seen = await target.observe(state.app, live)
         action = ""
         if seen.health in DOWN:
             action = await self._start_again(state, target, live, seen)
-        elif seen.health is Health.HEALTHY and isinstance(target, ShiftsTraffic):
-            action = await self._check_traffic(state, project, target, live)
+        elif seen.health is not Health.UNKNOWN and isinstance(target, ShiftsTraffic):
+            action = await self._check_traffic(state, project, target, live, seen)
         current = await self.context.apps.get(state.app.project_id, state.app.environment)
         if current is not None and current.live_release_id == live.id:
             await self.context.apps.observed(current, seen, action=action)
 
     async def _start_again(self, state: AppState, target: Target, live: Release, seen: Observation) -> str:
         variables = await self.context.releases.variables(live.id)
-        if await self._under_way(state):
-            return ""
-        await target.apply(state.app, live, variables)
+        async with self._alone(state) as now:
+            if now is None or now.live_release_id != live.id:
+                return ""
+            await target.apply(state.app, live, variables)
         self._due.set()
         log.info("release_started_again", app=state.app.name, release_id=live.id, was=seen.health)
         return f"started again: it was {seen.health}"
 
-    async def _check_traffic(self, state: AppState, project: Project, door: ShiftsTraffic, live: Release) -> str:
+    async def _check_traffic(
+        self, state: AppState, project: Project, door: ShiftsTraffic, live: Release, seen: Observation
+    ) -> str:
         """The front door must lead to the live release, whatever its files say."""
-        answer = await door.answering(state.app, live.settings.health_path)
-        if answer.release_id == live.id or await self._under_way(state):
-            return ""
-        await door.open(state.app, project.settings.hosts)
-        await door.shift(state.app, live)
-        log.warning("traffic_sent_back", app=state.app.name, release_id=live.id, answered=answer.release_id)
-        return f"traffic was sent to the live release again: {answer.release_id or answer.detail or 'nothing'} answered"
+        found = "the front door led elsewhere"
+        if not isinstance(door, RepairsFront) or not await door.is_misled(state.app, live):
+            if seen.health is not Health.HEALTHY:
+                return ""
+            answer = await door.answering(state.app, live.settings.health_path)
+            if answer.release_id == live.id:
+                return ""
+            found = f"{answer.release_id or answer.detail or 'nothing'} answered"
+        async with self._alone(state) as now:
+            if now is None or now.live_release_id != live.id:
+                return ""
+            await door.open(state.app, project.settings.hosts)
+            await door.shift(state.app, live)
+        log.warning("traffic_sent_back", app=state.app.name, release_id=live.id, found=found)
+        return f"traffic was sent to the live release again: {found}"
+
+    async def _close_doors(self, state: AppState) -> None:
+        """Lead nowhere, while the record says that nothing of the app is to be live."""
+        async with self._alone(state) as now:
+            if now is None or now.live_release_id is not None:
+                return
+            for target in self.context.targets.values():
+                if isinstance(target, ShiftsTraffic):
+                    await target.close(state.app)
 
     async def _end_warmth(self, state: AppState, target: Target) -> None:
         """Keep the warm release frozen until its time is over, then remove it, and with it whatever is left of
         earlier releases."""
-        warm = await self.context.releases.get(state.warm_release_id) if state.warm_release_id else None
-        now = self.context.clock.now()
-        if warm is not None and (state.warm_until is None or state.warm_until <= now):
-            await self.context.apps.warm(state.app, None, None)
-            warm = None
+        if not self._is_cold(state) and not await self._left_over(state, target):
+            return
+        async with self._alone(state) as now:
+            if now is None:
+                return
+            if self._is_cold(now):
+                await self.context.apps.warm(now.app, None, None)
+                now = replace(now, warm_release_id=None, warm_until=None)
+            for release in await self._left_over(now, target):
+                if release.id == now.warm_release_id:
+                    if isinstance(target, KeepsWarm) and await target.park(now.app, release):
+                        continue
+                    await self.context.apps.warm(now.app, None, None)
+                await target.remove(now.app, release)
+
+    def _is_cold(self, state: AppState) -> bool:
+        """Whether the time of the warm release is over."""
+        if state.warm_release_id is None:
+            return False
+        return state.warm_until is None or state.warm_until <= self.context.clock.now()
+
+    async def _left_over(self, state: AppState, target: Target) -> list[Release]:
+        """What exists on the target beside the live release and a warm one that is frozen as it should be."""
+        found = []
         for release_id in await target.running(state.app):
             if release_id == state.live_release_id:
                 continue
             release = await self.context.releases.get(release_id)
             if release is None:
                 continue  # `_discard_strays` removes it
-            if warm is None or release_id != warm.id:
-                await target.remove(state.app, release)
-            elif isinstance(target, KeepsWarm):
+            if release_id == state.warm_release_id:
                 seen = await target.observe(state.app, release)
-                if seen.health is not Health.PARKED and not await target.park(state.app, release):
-                    await self.context.apps.warm(state.app, None, None)
-                    await target.remove(state.app, release)
+                if seen.health in {Health.PARKED, Health.UNKNOWN}:
+                    continue
+            found.append(release)
+        return found
 
     async def _discard_strays(self, states: Sequence[AppState]) -> None:
-        """Remove what carries our mark and belongs to no release in the record: left by a crash or a restore."""
+        """Remove what carries our mark and belongs to no release in the record (left by a crash or a restore), or
+        to an app whose project was retired."""
         known = {state.app.name: state for state in states}
         for target in self.context.targets.values():
             if not isinstance(target, ShowsEverything):
@@ -157,9 +204,26 @@ class Workloads:
                 state = known.get(found.app)
                 if state is not None and await self._under_way(state):
                     continue
-                if state is None or await self.context.releases.get(found.release_id) is None:
+                retired = state is not None and await self.context.projects.get(state.app.project_id) is None
+                # An app that `states` does not know yet is new: what it runs is in the record all the same.
+                if retired or await self.context.releases.get(found.release_id) is None:
                     log.info("stray_discarded", app=found.app, release_id=found.release_id)
                     await target.discard(found)
+
+    @asynccontextmanager
+    async def _alone(self, state: AppState) -> AsyncIterator[AppState | None]:
+        """The app's state of now, which stays true inside the block because no deployment of the app can start
+        meanwhile; None when one is under way. Errors: TimeoutError."""
+        async with asyncio.timeout(ACT_FOR_S):
+            hold = await self.context.apps.hold(state.app, HOLD_FOR_S)
+            if hold is None:
+                yield None
+                return
+            try:
+                yield await self.context.apps.get(state.app.project_id, state.app.environment)
+            finally:
+                await self.context.apps.let_go(state.app, hold)
+                self.context.runner.wake()
 
     async def _under_way(self, state: AppState) -> bool:
         """Whether a deployment of the app is running or unknown: then its releases are the workflow's."""

@@ -115,8 +115,10 @@ class Engine:
                 task = group.create_task(self._drive(run))
                 self._running[deployment.id] = (run, task)
                 task.add_done_callback(lambda _, gone=deployment.id: self._forget(gone))  # type: ignore[misc]
+        # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the wake.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._settings.poll.total_seconds())
+            async with asyncio.timeout(self._settings.poll.total_seconds()):
+                await self._wake.wait()
 
     def _forget(self, deployment_id: str) -> None:
         self._running.pop(deployment_id, None)

@@ -124,9 +124,16 @@ class Steps:
             )
             await run.record(created)
         variables = await self.context.releases.variables(release.id)
-        state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
-        warm = state is not None and state.warm_release_id == release.id
-        await _until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry)
+        door = scene.target
+        if isinstance(door, ShiftsTraffic):
+            # Opened while the release starts: a new app's front door takes as long as its container.
+            await asyncio.gather(
+                _until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry),
+                _until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry),
+            )
+        else:
+            await _until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry)
+        warm = scene.before.warm_release_id == release.id
         return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
