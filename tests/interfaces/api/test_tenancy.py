@@ -1,5 +1,6 @@
 """S-04 and S-08, walked along the route table: a route added tomorrow is walked tomorrow."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -87,10 +88,11 @@ async def test_somebody_elses_things_are_not_there(door: Door, theirs: dict[str,
     async with door.client(await door.token(Scope.ADMIN, owner="us")) as us:
         before = await everything(door.world)
         for step in ABOUT_SOMETHING:
-            got, of_nothing = [
-                await us.request(step.method, step.filled(**ids), headers={"Accept": accept}, **step.body)
-                for ids in (theirs, missing)
-            ]
+            async with asyncio.timeout(10):  # a stream that began would never end
+                got, of_nothing = [
+                    await us.request(step.method, step.filled(**ids), headers={"Accept": accept}, **step.body)
+                    for ids in (theirs, missing)
+                ]
 
             assert (got.status_code, got.json()["error"]["code"]) == (404, "not_found"), step
             assert _without(got, *theirs.values()) == _without(of_nothing, *missing.values()), step
