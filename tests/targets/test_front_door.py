@@ -158,7 +158,7 @@ async def test_a_killed_proxy_comes_back_with_the_same_addresses_and_traffic(pla
     assert (again, answer) == (url, release.id)
 
 
-async def test_a_removed_proxy_and_a_wrong_upstream_are_repaired(place: LocalPlace, home: Path) -> None:
+async def test_a_removed_proxy_is_repaired_and_a_wrong_upstream_is_seen(place: LocalPlace, home: Path) -> None:
     await place.target.open(place.app, [])
     release = await _live(place, 1)
     door = next(iter((home / "proxy/up").iterdir()))
@@ -167,11 +167,14 @@ async def test_a_removed_proxy_and_a_wrong_upstream_are_repaired(place: LocalPla
     fresh = LocalTarget(place.engine, place.target._leases, instance_id=place.instance_id, home=home)
     repaired = await fresh.repair(place.app, [], release)
     nothing = await fresh.repair(place.app, [], release)
+    misled = await fresh.is_misled(place.app, release)
+    await fresh.shift(place.app, release)
+    well_led = not await fresh.is_misled(place.app, release)
     await fresh.close_connections()
 
     assert "The proxy was started." in repaired
-    assert any("127.0.0.1:1" in sentence for sentence in repaired)
     assert list(nothing) == []
+    assert (misled, well_led) == (True, True)
     assert await _until_answered(place) == release.id
 
 

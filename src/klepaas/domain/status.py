@@ -33,6 +33,10 @@ NEXT: dict[Status, frozenset[Status]] = {
 }
 
 
+IN_HAND = (Status.RUNNING, Status.UNKNOWN)
+"""Somebody works on it, or has to: no other deployment of the app may start."""
+
+
 class Stage(StrEnum):
     """The parts of a deployment, in order. A target may skip or rename one, never invent its success."""
 

@@ -109,8 +109,11 @@ class RepairsFront(Protocol):
     """A target whose front door klepaas keeps in repair. Cheap when there is nothing to do."""
 
     async def repair(self, app: App, hosts: Sequence[str], live: Release | None) -> Sequence[str]:
-        """Have the front door serve `live` (nothing when None), as the record says. Returns what was wrong and
-        was put right, one sentence each."""
+        """Have the front door of an app stand, with its host names. Where it leads is not touched: a deployment may
+        be moving traffic. Returns what was wrong and was put right, one sentence each."""
+
+    async def is_misled(self, app: App, live: Release | None) -> bool:
+        """Whether the front door leads elsewhere than to `live` (to anything, when None). Touches nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,10 +246,16 @@ class LocalTarget:
             door = await self._doors.take(app)
         renamed = self._doors.name(app, door, hosts)
         done += await self._proxy.serve(None if renamed else door)
-        done += await self._repaired_upstream(app, live)
         if live and (found := await self._find(app, live)) and found.state == "running":
             await self._keep_alive(found)
         return done
+
+    async def is_misled(self, app: App, live: Release | None) -> bool:
+        leased = await self._leases.leased()
+        door, port = leased.get(f"door:{app.key}"), leased.get(_holder(live.id)) if live else None
+        if door is None or (live and port is None):
+            return False  # there is nothing that could lead anywhere, or nothing to lead to
+        return self._doors.upstream(door) != (f"{LOOPBACK}:{port}" if port else None)
 
     async def everything(self) -> Sequence[Found]:
         # With SPEC, which only containers have: one that somebody runs by hand inherits the labels of our image.
@@ -359,20 +365,6 @@ class LocalTarget:
         """What has traffic comes back by itself. Not part of thawing: it takes longer than the thaw."""
         if found.restart_policy != "always":
             await self._engine.restart_policy(found.id, "always")
-
-    async def _repaired_upstream(self, app: App, live: Release | None) -> list[str]:
-        leased = await self._leases.leased()
-        door = leased[f"door:{app.key}"]
-        is_there = self._doors.upstream(door)
-        port = leased.get(_holder(live.id)) if live else None
-        should_be = f"{LOOPBACK}:{port}" if port else None
-        if is_there == should_be or (live and port is None):
-            return []
-        self._doors.point(door, should_be)
-        await self._reached("upstream_written")
-        return [
-            f"The front door of {app.name} led to {is_there or 'nothing'}; now it leads to {should_be or 'nothing'}."
-        ]
 
     async def _refuse_stranger(self, name: str) -> None:
         try:
