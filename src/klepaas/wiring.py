@@ -42,10 +42,12 @@ from klepaas.storage.tokens import TokenTable
 from klepaas.targets.local.adapter import LocalTarget
 from klepaas.testing.faults import reached_from
 from klepaas.watchers.workloads import Workloads
-from klepaas.workflows import watchdog
+from klepaas.workflows import leftovers, watchdog
 from klepaas.workflows.abandon import Abandon
 from klepaas.workflows.deploy import Deploy
 from klepaas.workflows.engine import Engine, Run
+from klepaas.workflows.making import Making
+from klepaas.workflows.running import Running
 from klepaas.workflows.scene import Scene, scene_of
 from klepaas.workflows.steps import Steps
 
@@ -91,7 +93,7 @@ class Parts:
     target: LocalTarget
     runner: CurrentEngine
     deploy: Deploy
-    instance_id: str
+    work: Path
 
 
 @asynccontextmanager
@@ -167,7 +169,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         return await scene_of(context, run)
 
     deploy = Deploy(
-        Steps(context=context, work=home.work, warm_for=settings.docker.warm_for),
+        Steps(Making(context, home.work), Running(context, settings.docker.warm_for)),
         Abandon(context, home.work),
         scene,
         settings.deadlines,
@@ -183,7 +185,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         target=target,
         runner=runner,
         deploy=deploy,
-        instance_id=instance_id,
+        work=home.work,
     )
 
 
@@ -209,6 +211,7 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
         token = await tokens.first(parts.context)
         if token is not None:
             say(f"Operator token (shown only now, keep it): {token}")
+        await leftovers.clear(parts.context, parts.work)
         stopped = asyncio.Event()
         for signum in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
@@ -231,11 +234,13 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
 
 
 async def take_down(settings: Settings, *, say: Callable[[str], None]) -> None:
-    """Remove every container of this klepaas from the engine, the proxy included. Its records stay."""
+    """Remove every container and image of this klepaas from the engine, the proxy included. Its records stay."""
     async with assembled(settings) as parts:
         for found in await parts.target.everything():
             await parts.target.discard(found)
             say(f"Removed {found.app}.")
+        for state in await parts.context.apps.all():
+            await parts.context.builder.collect(state.app, keep=())
         await parts.target.remove_proxy()
         say("Removed the proxy.")
 

@@ -39,6 +39,8 @@ from klepaas.wiring import CurrentEngine, SystemClock
 from klepaas.workflows.abandon import Abandon
 from klepaas.workflows.deploy import Deploy
 from klepaas.workflows.engine import Engine
+from klepaas.workflows.making import Making
+from klepaas.workflows.running import Running
 from klepaas.workflows.scene import scene_of
 from klepaas.workflows.steps import Steps
 
@@ -101,7 +103,7 @@ class World:
             self.reached_points.append(point)
 
         deploy = Deploy(
-            Steps(context=context, work=self.work, warm_for=timedelta(minutes=10)),
+            Steps(Making(context, self.work), Running(context, timedelta(minutes=10))),
             Abandon(context, self.work),
             lambda run: scene_of(context, run),
             self.deadlines,

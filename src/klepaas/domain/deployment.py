@@ -235,6 +235,8 @@ def queued(deployment_id: str, event: DeploymentQueued, at: datetime) -> Deploym
         seq=1,
         commit_asked=event.commit_sha,
         commit_sha=event.commit_sha if event.commit_sha and len(event.commit_sha) == 40 else None,
+        commit_message=event.commit_message,
+        commit_author=event.commit_author,
         rebuild=event.rebuild,
         rollback_of=event.rollback_of,
         release_id=event.release_id,

@@ -42,6 +42,9 @@ class DeploymentQueued(Event):
     first_step: str
     commit_sha: str | None = None
     """What was asked for: a full SHA, a prefix, or None for the head of the branch."""
+    commit_message: str = ""
+    commit_author: str = ""
+    """Known already when an earlier release is run again."""
     rebuild: bool = False
     rollback_of: str | None = None
     """The deployment this one undoes."""

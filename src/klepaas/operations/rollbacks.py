@@ -146,11 +146,14 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
         return Submission(deployment=earlier, is_new=False)
     agreed = await _plan(context, project, request)
     release, rebuild = agreed.candidate.release, agreed.candidate.way is Way.REBUILD
+    first = await context.deployments.get(release.deployment_id)
     event = DeploymentQueued(
         project_id=project.id,
         environment=agreed.environment,
         branch=project.branch,
         commit_sha=release.commit_sha,
+        commit_message=first.commit_message if first else "",
+        commit_author=first.commit_author if first else "",
         rebuild=rebuild,
         trigger=request.trigger,
         actor=actor.label,

@@ -1,7 +1,7 @@
 """Carry a deployment through its stages: fetch → build → release → verify → promote → retire.
 
-This module holds the order, the deadlines and what happens when a stage gives up; `steps.py` holds what each
-stage does. `step` in the row is the checkpoint: after a crash the deployment goes on with the step it names."""
+This module holds the order, the deadlines and what happens when a stage gives up; `making.py` and `running.py`
+hold what each stage does. `step` in the row is the checkpoint: after a crash the deployment goes on with the step it names."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,9 +18,10 @@ from klepaas.settings import Deadlines
 from klepaas.targets.protocol import Reached
 from klepaas.workflows.abandon import Abandon
 from klepaas.workflows.engine import Run
+from klepaas.workflows.outcome import Outcome
 from klepaas.workflows.scene import Scene
 from klepaas.workflows.stages import Interrupted, within
-from klepaas.workflows.steps import Outcome, Steps
+from klepaas.workflows.steps import Steps
 
 log = structlog.get_logger()
 
@@ -160,9 +161,9 @@ class Deploy:
                 )
             )
             return
-        if isinstance(error, DeadlinePassed) and (better := self._steps.too_late(run)):
+        if isinstance(error, DeadlinePassed) and (better := self._steps.running.too_late(run)):
             error = NotHealthy(better, hint="Its last lines and the answers to the probe are in the evidence.")
-        evidence = {**error.evidence, **(await self._steps.evidence(run, scene, stage))}
+        evidence = {**error.evidence, **(await self._steps.running.evidence(run, scene, stage))}
         failure = Failure(
             stage=stage,
             code=error.code,
@@ -184,7 +185,7 @@ class Deploy:
     async def _settle(self, run: Run, scene: Scene) -> None:
         """Look at a deployment whose outcome is unknown; end it by what is seen, or look again later."""
         await self._reached("settle.started")
-        seen = await self._steps.settled(scene, run, timeout=timedelta(seconds=SETTLE_FOR_S))
+        seen = await self._steps.running.settled(scene, run, timeout=timedelta(seconds=SETTLE_FOR_S))
         if seen is None:
             await run.look_again_in(SETTLE_EVERY)
         elif seen.release_id is not None and seen.release_id == run.deployment.release_id:

@@ -1,0 +1,255 @@
+"""The steps that bring a release to life: release, verify, promote, retire.
+
+Each may run twice: it looks before it makes. Traffic moves only after the new release was seen healthy."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from klepaas.domain.deployment import Deployment, Failure
+from klepaas.domain.events import (
+    Event,
+    ReleaseCreated,
+    ReleaseHealthy,
+    ReleaseRetired,
+    ReleaseStarted,
+    SwitchCertified,
+    TrafficShiftDecided,
+    TrafficShifted,
+)
+from klepaas.domain.observation import Health, SwitchCertificate, TrafficAnswer
+from klepaas.domain.release import Release
+from klepaas.domain.status import Stage, Status
+from klepaas.errors import ImageMissing, NotFound, Outside
+from klepaas.operations.context import Context
+from klepaas.targets.protocol import KeepsWarm, ShiftsTraffic
+from klepaas.workflows.engine import Run
+from klepaas.workflows.outcome import OnRetry, Outcome, until_done
+from klepaas.workflows.prober import Prober
+from klepaas.workflows.scene import Scene
+from klepaas.workflows.verification import GOOD_IN_A_ROW, GOOD_WHEN_WARM, Verification
+
+TAIL_LINES = 200
+DEFAULT_PORT = 8080
+LOOK_EVERY_S = 0.01
+DRAIN_LOOK_S = 0.1
+DRAINED_LOOKS = 3
+"""A connection may be opened between two looks by a request that chose the old release just before the switch."""
+
+
+@dataclass
+class Running:
+    context: Context
+    warm_for: timedelta
+    """How long the previous release stays frozen for a rollback."""
+    _verifications: dict[str, Verification] = field(default_factory=dict)
+
+    async def release(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
+        release = await self._release(run, scene)
+        if run.deployment.release_id is None:
+            created = ReleaseCreated(
+                release_id=release.id,
+                number=release.number,
+                image_digest=release.image_digest,
+                commit_sha=release.commit_sha,
+            )
+            await run.record(created)
+        variables = await self.context.releases.variables(release.id)
+        door = scene.target
+        if isinstance(door, ShiftsTraffic):
+            # Opened while the release starts: a new app's front door takes as long as its container.
+            await asyncio.gather(
+                until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry),
+                until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry),
+            )
+        else:
+            await until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry)
+        warm = scene.before.warm_release_id == release.id
+        return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
+
+    async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
+        release = await self._known_release(run.deployment)
+        enough = GOOD_WHEN_WARM if scene.before.warm_release_id == release.id else GOOD_IN_A_ROW
+        verification = self._verifications[run.deployment.id] = Verification(scene, release, enough)
+        seen = await verification.healthy()
+        self._verifications.pop(run.deployment.id, None)
+        if seen.image_digest != release.image_digest:
+            raise ImageMissing(
+                f"What runs as release {release.number} is {seen.image_digest}, not {release.image_digest}.",
+                hint="Somebody replaced it; deploy again.",
+            )
+        healthy = ReleaseHealthy(release_id=release.id, observation=seen.as_dict(), probes=verification.probes)
+        return Outcome(events=(healthy, _decision(scene, release)), detail=f"{verification.probes} probes")
+
+    async def promote(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
+        release = await self._known_release(run.deployment)
+        door = scene.target
+        if not isinstance(door, ShiftsTraffic):
+            return Outcome(detail="skipped: the target moves traffic itself")
+        async with Prober(scene, door, release.settings.health_path) as prober:
+            await until_done(lambda: door.shift(scene.app, release), on_retry)
+            answer = await until_done(lambda: self._answered(scene, door, release), on_retry)
+            address = await until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry)
+            shifted = TrafficShifted(release_id=release.id, evidence=answer.as_dict(), urls=address.urls)
+            if run.deployment.previous_release_id is None:
+                return Outcome(events=(shifted,), detail="first release: there was nothing to switch from")
+            await run.record(shifted)
+            certificate = await prober.certificate(answer.at)
+        return Outcome(
+            events=(SwitchCertified(certificate=certificate.as_dict()),),
+            detail=f"{certificate.failed} of {certificate.requests} probe requests failed",
+            failure=_over_budget(certificate, scene),
+        )
+
+    async def retire(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
+        state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
+        live = run.deployment.release_id
+        if state is None or state.live_release_id != live:
+            return Outcome(detail="nothing to retire")
+        events: list[Event] = []
+        if state.previous_release_id and state.previous_release_id != live:
+            old = await self.context.releases.get(state.previous_release_id)
+            if old is not None:
+                events.append(await self._retire(scene, old))
+        await self._sweep(scene, keep={live or "", state.previous_release_id or ""})
+        await self._collect_images(scene, live)
+        return Outcome(events=tuple(events))
+
+    async def evidence(self, run: Run, scene: Scene, stage: Stage) -> dict[str, Any]:
+        """What can be had about a failed release: the last observation, the probe's answers, its last lines."""
+        if stage not in {Stage.RELEASE, Stage.VERIFY, Stage.PROMOTE} or run.deployment.release_id is None:
+            return {}
+        found: dict[str, Any] = {}
+        if verification := self._verifications.pop(run.deployment.id, None):
+            found |= verification.evidence()
+        release = await self.context.releases.get(run.deployment.release_id)
+        if release is not None:
+            with suppress(Outside, TimeoutError):
+                async with asyncio.timeout(5):
+                    found["last_lines"] = list(await scene.target.tail(scene.app, release, TAIL_LINES))
+        return found
+
+    def too_late(self, run: Run) -> str | None:
+        """The better sentence for a deadline that passed while waiting for health."""
+        verification = self._verifications.get(run.deployment.id)
+        return verification.too_late() if verification else None
+
+    async def settled(self, scene: Scene, run: Run, *, timeout: timedelta) -> TrafficAnswer | None:
+        """What answers now at the front door of an app whose deployment is unknown; None: still nobody can say."""
+        with suppress(Outside, TimeoutError):
+            async with asyncio.timeout(timeout.total_seconds()):
+                await scene.target.check()
+                state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
+                door = scene.target
+                if state is None or not isinstance(door, ShiftsTraffic):
+                    return None
+                if state.live_release_id == run.deployment.release_id:
+                    await door.shift(scene.app, await self._known_release(run.deployment))
+                return await door.answering(scene.app, scene.settings(run.deployment).health_path)
+        return None
+
+    async def _release(self, run: Run, scene: Scene) -> Release:
+        deployment = run.deployment
+        if deployment.release_id is not None:
+            return await self._known_release(deployment)
+        if deployment.image_digest is None:
+            raise ImageMissing("The image to run is not known.")
+        exposed, settings = deployment.exposed_ports, scene.settings(deployment)
+        return await self.context.releases.create(
+            deployment,
+            replace(scene.project, settings=settings),
+            image_digest=deployment.image_digest,
+            image_ref=deployment.image_ref or deployment.image_digest,
+            container_port=settings.port or (exposed[0] if len(exposed) == 1 else DEFAULT_PORT),
+        )
+
+    async def _known_release(self, deployment: Deployment) -> Release:
+        release = await self.context.releases.get(deployment.release_id or "")
+        if release is None:
+            raise NotFound(f"The release of deployment {deployment.id} is gone.")
+        return release
+
+    async def _answered(self, scene: Scene, door: ShiftsTraffic, release: Release) -> TrafficAnswer:
+        """Ask through the front door until the new release answers; the stage's deadline ends it."""
+        while True:
+            answer = await door.answering(scene.app, release.settings.health_path)
+            if answer.release_id == release.id and answer.status is not None and answer.status < 500:
+                return answer
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _retire(self, scene: Scene, old: Release) -> ReleaseRetired:
+        drained = await self._drain(scene, old)
+        kept = False
+        if isinstance(scene.target, KeepsWarm) and self.warm_for > timedelta(0):
+            # The record first: a crash after it leaves a running old release, which the reconciler parks.
+            await self.context.apps.warm(scene.app, old.id, scene.now() + self.warm_for)
+            kept = await scene.target.park(scene.app, old)
+        if not kept:
+            await self.context.apps.warm(scene.app, None, None)
+            await scene.target.remove(scene.app, old)
+        return ReleaseRetired(release_id=old.id, kept_warm=kept, drained=drained)
+
+    async def _drain(self, scene: Scene, old: Release) -> bool:
+        """Wait until the old release serves no connection, at most for the project's drain time."""
+        door, limit = scene.target, scene.project.settings.drain_timeout_s
+        seen = await scene.target.observe(scene.app, old)
+        if seen.health not in {Health.HEALTHY, Health.STARTING, Health.UNHEALTHY} or not isinstance(
+            door, ShiftsTraffic
+        ):
+            return True
+        quiet = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while quiet < DRAINED_LOOKS:
+                    count = await door.open_connections(scene.app, old)
+                    quiet = quiet + 1 if count == 0 else 0
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        return quiet >= DRAINED_LOOKS
+
+    async def _sweep(self, scene: Scene, keep: set[str]) -> None:
+        """Remove releases of this app that are neither live nor kept warm."""
+        for release_id in await scene.target.running(scene.app):
+            if release_id in keep:
+                continue
+            release = await self.context.releases.get(release_id)
+            if release is not None:
+                await scene.target.remove(scene.app, release)
+
+    async def _collect_images(self, scene: Scene, live: str | None) -> None:
+        proven = await self.context.releases.of_app(scene.app.project_id, scene.app.environment)
+        current = await self.context.releases.get(live) if live else None
+        kept = {r.image_digest for r in proven[: scene.project.settings.keep_releases + 1]}
+        await self.context.builder.collect(scene.app, kept | ({current.image_digest} if current else set()))
+
+
+def _decision(scene: Scene, release: Release) -> TrafficShiftDecided:
+    """The record's word that this release is to be live. The front door follows the record, also after a crash."""
+    return TrafficShiftDecided(
+        release_id=release.id,
+        previous_release_id=scene.before.live_release_id,
+        previous_deployment_id=scene.before.live_deployment_id,
+    )
+
+
+def _over_budget(certificate: SwitchCertificate, scene: Scene) -> Failure | None:
+    settings = scene.project.settings
+    reasons = []
+    if settings.switch_failed_budget is not None and certificate.failed > settings.switch_failed_budget:
+        reasons.append(f"{certificate.failed} requests failed, the project allows {settings.switch_failed_budget}")
+    if settings.switch_p99_budget_ms is not None and certificate.p99_ms > settings.switch_p99_budget_ms:
+        reasons.append(
+            f"the slowest hundredth took {certificate.p99_ms:g} ms, the project allows "
+            f"{settings.switch_p99_budget_ms:g} ms"
+        )
+    if not reasons:
+        return None
+    return Failure(
+        stage=Stage.PROMOTE,
+        code="switch_over_budget",
+        message=f"The switch was taken back: {'; '.join(reasons)}.",
+        hint="Look at the certificate in the evidence; the budget is a setting of the project.",
+        evidence={"certificate": certificate.as_dict()},
+        ends_as=Status.ROLLED_BACK,
+    )
