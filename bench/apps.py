@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.report import BenchFailed
 from bench.surroundings import Surroundings
-from tests.servers.base_images import python_base
+from tests.servers.base_images import python_base, static_base
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "sample"
 PYTHON_APP = Path(__file__).parent / "python_app"
@@ -65,6 +65,18 @@ def python_app(around: Surroundings, name: str = "python") -> App:
     (folder / "Dockerfile").write_text((folder / "Dockerfile").read_text().replace("python:3-slim", base))
     _copy_packages(_PACKAGES, folder / "packages")
     return _repository(App(name=name, repository=folder, version_file="version.txt", health_path="/health"))
+
+
+def waiting_app(around: Surroundings, name: str, build_s: int) -> App:
+    """The sample, with a build that takes this long for every version."""
+    app = static_app(around, name)
+    base = static_base(around.engine)
+    dockerfile = (
+        f"FROM {base}\nCOPY server-amd64 server-arm64 /\nCOPY site /site\nRUN sleep {build_s}\n"
+        'EXPOSE 8080\nCMD ["/bin/sh", "-c", "exec /server-$(uname -m | sed s/x86_64/amd64/ | sed s/aarch64/arm64/)"]\n'
+    )
+    (app.repository / "Dockerfile").write_text(dockerfile)
+    return app
 
 
 def _repository(app: App) -> App:

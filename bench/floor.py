@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.answers import FirstAnswer
 from bench.apps import App
 from bench.report import BenchFailed
-from bench.surroundings import FLOOR_PORTS, Surroundings, free_port
+from bench.surroundings import FLOOR_PORTS, Surroundings, free_port, tied
 from klepaas.builders.docker_cli import BuildProgram, Kind
 from klepaas.settings import ProxySettings
 from klepaas.targets.local.caddy import Caddy
@@ -121,8 +121,7 @@ def floor(around: Surroundings, app: App, program: BuildProgram, caddy: Caddy) -
     (folder / "up").mkdir(parents=True)
     config = render(folder=folder, doors=[door], sites=[], settings=ProxySettings(), token=secrets.token_hex(16))
     (folder / CONFIG_FILE).write_text(json.dumps(config))
-    tied = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-    argv = [*tied, str(caddy.path), "run", "--config", str(folder / CONFIG_FILE)]
+    argv = [*tied(), str(caddy.path), "run", "--config", str(folder / CONFIG_FILE)]
     with (folder / "caddy.log").open("wb") as log:
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, start_new_session=True)

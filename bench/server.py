@@ -5,7 +5,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 
 from bench.answers import body_at, port_of
 from bench.report import BenchFailed
-from bench.surroundings import Surroundings, free_port
+from bench.surroundings import Surroundings, free_port, tied
 from tests.servers import docker
 
 STARTS_WITHIN_S = 60.0
@@ -49,9 +48,7 @@ class Server:
     def start(self, *, extra: Mapping[str, str] | None = None) -> float:
         """Have it answer /health; returns the seconds that took. Errors: BenchFailed with its last words."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KLEPAAS_")}
-        # With us it ends, whatever way we end.
-        tied = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-        argv = [*tied, sys.executable, "-m", "klepaas", "up", "--host", "127.0.0.1", "--port", str(self.port)]
+        argv = [*tied(), sys.executable, "-m", "klepaas", "up", "--host", "127.0.0.1", "--port", str(self.port)]
         with self._log.open("ab") as log:
             began = time.perf_counter()
             self._process = subprocess.Popen(

@@ -65,6 +65,11 @@ def _engine() -> Iterator[str]:
         daemon.stop()
 
 
+def tied() -> list[str]:
+    """What to put before a command so that its process ends with ours, whatever way ours ends."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+
+
 def free_port(among: range | None = None) -> int:
     """A loopback port nobody has now; without `among` one of the kernel's choice."""
     for candidate in (0,) if among is None else secrets.SystemRandom().sample(among, 100):

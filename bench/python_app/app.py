@@ -1,4 +1,6 @@
-"""A small ASGI app: /version, /health, /slow?seconds=S, and an echoing websocket at /echo."""
+"""A small ASGI app: /version, /health, /slow?seconds=S, and a websocket at /echo.
+
+The websocket answers with the version and what it was sent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -39,4 +41,4 @@ async def echo(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": message.get("text") or ""})
+        await send({"type": "websocket.send", "text": f"{VERSION} {message.get('text')}"})
