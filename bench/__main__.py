@@ -20,12 +20,13 @@ def main() -> int:
     chosen = parser.parse_args()
     module = importlib.import_module(f"bench.{chosen.bench}")
     run: Callable[[Surroundings, int], Report] = module.run
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _interrupt_once)
     try:
         with surroundings() as around:
             report = run(around, chosen.runs or module.RUNS)
-    except BenchFailed as failed:
-        print(f"bench {chosen.bench}: {failed}", file=sys.stderr)
+    except (BenchFailed, ExceptionGroup) as failed:
+        print(f"bench {chosen.bench}: {_reason(failed)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"bench {chosen.bench}: interrupted; what it had started is gone", file=sys.stderr)
@@ -43,8 +44,22 @@ def _positive(text: str) -> int:
     return number
 
 
-def _as_interrupt(*_: object) -> None:
+def _interrupt_once(*_: object) -> None:
+    """Taking everything away again must not be interrupted by an impatient second Ctrl-C."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    print("interrupted; taking away what was started …", file=sys.stderr)
     raise KeyboardInterrupt
+
+
+def _reason(failed: Exception) -> str:
+    """What tasks that ran together failed of is in a group. Errors: the group again, when it is another fault."""
+    while isinstance(failed, ExceptionGroup):
+        ours = failed.subgroup(BenchFailed)
+        if ours is None:
+            raise failed
+        failed = ours.exceptions[0]
+    return str(failed)
 
 
 if __name__ == "__main__":
