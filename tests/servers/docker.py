@@ -72,6 +72,11 @@ class DockerDaemon:
             self._child.wait()
         self._end_containerd()
 
+    def lose_power(self) -> None:
+        """End the engine, and every process of its containers with it. `start` is the machine's next boot."""
+        self.kill()
+        self._end_containers()
+
     def stop(self) -> None:
         """Remove every container, end the engine, and leave nothing of it on the machine."""
         with contextlib.suppress(httpx.HTTPError):

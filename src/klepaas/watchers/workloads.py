@@ -17,7 +17,7 @@ from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import Project
 from klepaas.domain.release import Release
 from klepaas.domain.status import IN_HAND
-from klepaas.errors import KlepaasError
+from klepaas.errors import KlepaasError, Outside
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState
 from klepaas.targets.protocol import KeepsWarm, RepairsFront, ShiftsTraffic, ShowsEverything, Target, WatchesItself
@@ -92,18 +92,33 @@ class Workloads:
             return
         target = self.context.targets[project.target]
         live = await self.context.releases.get(state.live_release_id) if state.live_release_id else None
-        if isinstance(target, RepairsFront):
-            for repaired in await target.repair(state.app, project.settings.hosts, live):
-                log.info("front_repaired", app=state.app.name, what=repaired)
+        repaired = await self._repair_front(state, project, target, live)
         if await self._under_way(state):
             return
-        await self._end_warmth(state, target)
         if live is not None:
-            await self._look_at_live(state, project, target, live)
+            await self._look_at_live(state, project, target, live, repaired)
         elif isinstance(target, RepairsFront) and await target.is_misled(state.app, None):
             await self._close_doors(state)
+        await self._end_warmth(state, target)
 
-    async def _look_at_live(self, state: AppState, project: Project, target: Target, live: Release) -> None:
+    async def _repair_front(
+        self, state: AppState, project: Project, target: Target, live: Release | None
+    ) -> Sequence[str]:
+        """What was put right. A front that cannot be repaired now must not keep anybody from looking at the app."""
+        if not isinstance(target, RepairsFront):
+            return []
+        try:
+            repaired = await target.repair(state.app, project.settings.hosts, live)
+        except Outside as fault:
+            log.warning("front_not_repaired", app=state.app.name, reason=fault.message)
+            return []
+        for each in repaired:
+            log.info("front_repaired", app=state.app.name, what=each)
+        return repaired
+
+    async def _look_at_live(
+        self, state: AppState, project: Project, target: Target, live: Release, repaired: Sequence[str]
+    ) -> None:
         seen = await target.observe(state.app, live)
         action = ""
         if seen.health in DOWN:
@@ -112,7 +127,8 @@ class Workloads:
             action = await self._check_traffic(state, project, target, live, seen)
         current = await self.context.apps.get(state.app.project_id, state.app.environment)
         if current is not None and current.live_release_id == live.id:
-            await self.context.apps.observed(current, seen, action=action)
+            told = " ".join([*repaired, action]).strip()
+            await self.context.apps.observed(current, seen, action=told)
 
     async def _start_again(self, state: AppState, target: Target, live: Release, seen: Observation) -> str:
         variables = await self.context.releases.variables(live.id)

@@ -1,0 +1,2 @@
+trap '' TERM
+exec httpd -f -p 8080 -h /site

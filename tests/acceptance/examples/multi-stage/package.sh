@@ -1,0 +1,4 @@
+set -e
+mkdir out
+cp site/index.html out/
+echo "packaged" > out/how.txt
