@@ -42,6 +42,7 @@ class RequestLine:
         with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
             try:
                 await self._app(scope, receive, answer.send)
+                await answer.complete()
             except Exception:
                 log.exception("request_failed", method=scope["method"], route=_route(scope))
                 if answer.status is not None:
@@ -61,6 +62,7 @@ class _Answer:
         asked = Headers(scope=scope).get("x-request-id", "")
         self.request_id = asked if _REQUEST_ID.match(asked) else f"req_{secrets.token_hex(8)}"
         self.status: int | None = None
+        self._is_complete = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -72,7 +74,14 @@ class _Answer:
             self._is_stream = headers.get("content-type", "").startswith("text/event-stream")
             if self._is_stream:
                 self._count()
+        elif message["type"] == "http.response.body":
+            self._is_complete = not message.get("more_body", False)
         await self._send(message)
+
+    async def complete(self) -> None:
+        """End a stream that was ended from our side, as when klepaas stops: cut off, it would look like a fault."""
+        if self._is_stream and not self._is_complete:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def note(self) -> None:
         if not self._is_stream:
