@@ -69,3 +69,15 @@ def instance_id(docker_host: str) -> Iterator[str]:
     instance = f"t{secrets.token_hex(4)}"
     yield instance
     docker.remove_everything(docker_host, label=f"klepaas.instance={instance}")
+
+
+SERVERS = {"postgres", "git_server", "docker_host"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server of its own, so that `./run check` can leave it to `./run test`."""
+    for item in items:
+        wants = set(getattr(item, "fixturenames", ()))
+        is_postgres = "postgres" in getattr(getattr(item, "callspec", None), "id", "")
+        if wants & SERVERS or is_postgres:
+            item.add_marker("servers")

@@ -133,7 +133,8 @@ def parse_variable(name: str) -> str:
     """The name of an environment variable. Errors: Invalid."""
     if not _VARIABLE.fullmatch(name):
         raise Invalid(
-            f"{name[:80]!r} is not the name of an environment variable.",
+            # Only what stands before a sign of equality: a value that slipped into the name is not repeated.
+            f"{name.split('=')[0][:80]!r} is not the name of an environment variable.",
             hint="Use letters, digits and underscores; begin with a letter or underscore.",
         )
     return name

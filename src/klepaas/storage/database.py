@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from klepaas.errors import DiskFull, Unavailable
 from klepaas.storage import sqlite
+
+log = structlog.get_logger()
 
 WRITE_QUEUE_TIMEOUT_S = 60.0
 """How long a write may wait for its turn; far beyond any queue seen in tests with 50 writers."""
@@ -76,9 +79,9 @@ def _saying_unavailable() -> Iterator[None]:
         text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         if "disk is full" in text or "No space left" in text:
             raise DiskFull("The disk of the database is full.", hint="Free some space; nothing was lost.") from error
-        raise Unavailable(
-            f"The database does not answer: {text}", hint="Check that it runs; klepaas goes on."
-        ) from error
+        # What the driver says (hosts, users) is for the operator's log, not for whoever asked.
+        log.warning("database_does_not_answer", reason=text)
+        raise Unavailable("The database does not answer.", hint="The operator's log says why; try again.") from error
 
 
 def normalise(url: str) -> str:
