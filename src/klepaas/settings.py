@@ -92,6 +92,8 @@ class TestingSettings(_Part):
     """Name of the transition at which this process kills itself, e.g. `promote.recorded`."""
     stop_at: str = ""
     """Name of the transition at which this process stops itself (SIGSTOP)."""
+    record_to: str = ""
+    """File to which every transition that is reached is appended, one a line."""
 
 
 def _default_home() -> Path:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from klepaas.errors import DiskFull, Unavailable
@@ -15,28 +16,47 @@ from klepaas.targets.protocol import Reached, nothing_reached
 
 
 def reached_from(settings: TestingSettings) -> Reached:
-    """What the settings ask for: `promote.recorded` kills at its first time, `promote.recorded#2` at its second."""
-    plans = [(_point(text), signum) for text, signum in _asked(settings) if text]
-    if not plans:
+    """What the settings ask for: `promote.recorded` kills at its first time, `promote.recorded#2` at its second.
+    `@FILE` reads that from a file, so that a process can be told later; its times count from then on."""
+    plans = [_Plan(text, signum) for text, signum in _asked(settings) if text]
+    if not plans and not settings.record_to:
         return nothing_reached
-    counts: dict[str, int] = {}
 
     async def reached(point: str) -> None:
-        counts[point] = counts.get(point, 0) + 1
-        for (name, at), signum in plans:
-            if name == point and at == counts[point]:
-                os.kill(os.getpid(), signum)
+        if settings.record_to:
+            _note(Path(settings.record_to), point)
+        for plan in plans:
+            if plan.is_due(point):
+                os.kill(os.getpid(), plan.signum)
 
     return reached
+
+
+def _note(record: Path, point: str) -> None:
+    with record.open("a") as lines:
+        lines.write(f"{point}\n")
 
 
 def _asked(settings: TestingSettings) -> tuple[tuple[str, signal.Signals], ...]:
     return ((settings.crash_at, signal.SIGKILL), (settings.stop_at, signal.SIGSTOP))
 
 
-def _point(text: str) -> tuple[str, int]:
-    name, _, count = text.partition("#")
-    return name, int(count or 1)
+@dataclass
+class _Plan:
+    text: str
+    signum: signal.Signals
+    _asked: str = ""
+    _times: int = 0
+
+    def is_due(self, point: str) -> bool:
+        asked = Path(self.text[1:]).read_text() if self.text.startswith("@") else self.text
+        if asked != self._asked:
+            self._asked, self._times = asked, 0
+        name, _, time = asked.partition("#")
+        if name != point:
+            return False
+        self._times += 1
+        return self._times == int(time or 1)
 
 
 Fault = Callable[[], Awaitable[None]]
