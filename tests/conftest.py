@@ -14,6 +14,21 @@ from tests.servers.git_http import git_server as git_server
 from tests.servers.postgres import PostgresServer
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """With several workers, one engine for all of them: two on one machine would fight over the bridge."""
+    is_controller = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not is_controller or docker.usable_engine() or not can_start_engine():
+        return
+    daemon = DockerDaemon(isolated=False)
+    config.add_cleanup(daemon.stop)
+    daemon.start()
+    os.environ["DOCKER_HOST"] = daemon.host
+
+
+def can_start_engine() -> bool:
+    return os.geteuid() == 0 and shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{SBIN}") is not None
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -53,7 +68,7 @@ def docker_host() -> Iterator[str]:
     if host := docker.usable_engine():
         yield host
         return
-    if os.geteuid() != 0 or not shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{SBIN}"):
+    if not can_start_engine():
         pytest.skip("no Docker engine answers, and only root with dockerd installed can start one")
     daemon = DockerDaemon(isolated=False)
     try:
