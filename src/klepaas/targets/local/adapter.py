@@ -116,7 +116,7 @@ class LocalTarget:
                 if await self._made(app, release, port, variables):
                     return
             elif found.state == "stopped" or found.labels.get(SPEC) != spec_of(release, port):
-                await self._take_away(app.name, release.id, found)
+                await self._take_away(app.name, release.id, found, with_port=False)
             elif found.state != "parked" or await self._thawed(found):
                 return
         raise Rejected(
@@ -137,7 +137,7 @@ class LocalTarget:
     async def remove(self, app: App, release: Release) -> None:
         found = await self._find(app, release)
         if found:
-            await self._take_away(app.name, release.id, found)
+            await self._take_away(app.name, release.id, found, with_port=True)
         await self._leases.free(_holder(release.id))
 
     async def running(self, app: App) -> Sequence[str]:
@@ -276,7 +276,7 @@ class LocalTarget:
         except EngineNotFound:
             container = None
         if container and container.labels.get(INSTANCE) == self._instance_id:
-            await self._take_away(found.app, found.release_id, container)
+            await self._take_away(found.app, found.release_id, container, with_port=True)
         await self._leases.free(_holder(found.release_id))
 
     async def _find(self, app: App, release: Release) -> Container | None:
@@ -328,7 +328,7 @@ class LocalTarget:
         await self._reached("container_started")
         return True
 
-    async def _take_away(self, app: str, release_id: str, found: Container) -> None:
+    async def _take_away(self, app: str, release_id: str, found: Container, *, with_port: bool) -> None:
         try:
             lines = await self._engine.logs(found.id, lines=_SAVED_LINES)
             await self._logs.save(app, release_id, [line.text for line in lines])
@@ -338,6 +338,9 @@ class LocalTarget:
                 await self._engine.stop(found.id, grace_s=_STOP_GRACE_S)
         except EngineNotFound:
             return
+        if with_port:
+            # Before the container goes: after a crash in between it is still there to be found and taken away.
+            await self._leases.free(_holder(release_id))
         await self._removed(found.id)
         await self._reached("container_removed")
 
