@@ -1,7 +1,8 @@
 """Carry a deployment through its stages: fetch → build → release → verify → promote → retire.
 
 This module holds the order, the deadlines and what happens when a stage gives up; `making.py` and `running.py`
-hold what each stage does. `step` in the row is the checkpoint: after a crash the deployment goes on with the step it names."""
+hold what each stage does. `step` in the row is the checkpoint: after a crash the deployment goes on with the step
+it names."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping

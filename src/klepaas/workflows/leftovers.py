@@ -15,9 +15,6 @@ async def clear(context: Context, work: Path) -> None:
     """Remove folders of ended deployments, and old ones that belong to none. Another process may share `work`."""
     for folder in await asyncio.to_thread(lambda: [each for each in work.iterdir() if each.is_dir()]):
         deployment = await context.deployments.get(folder.name)
-        if deployment is None:
-            done = time.time() - folder.stat().st_mtime > OLD_S
-        else:
-            done = deployment.status.is_terminal
-        if done:
+        is_old = time.time() - folder.stat().st_mtime > OLD_S
+        if deployment.status.is_terminal if deployment else is_old:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
