@@ -19,6 +19,9 @@ from klepaas.settings import ServerSettings
 OPEN_REQUESTS_END_WITHIN_S = 5
 """After that, whatever is still open when klepaas stops is cut off. Streams are ended at once: they can resume."""
 
+IDLE_CONNECTIONS_STAY_S = 75
+"""Longer than clients keep theirs (5 to 60 s): whoever closes first is not the one who may be sent a request."""
+
 BACKLOG = 2048
 """1,000 subscribers may come at the same moment, when the previous process has just gone."""
 
@@ -49,6 +52,7 @@ async def serve_app(
             proxy_headers=False,
             ws="none",
             timeout_graceful_shutdown=OPEN_REQUESTS_END_WITHIN_S,
+            timeout_keep_alive=IDLE_CONNECTIONS_STAY_S,
         )
         server = _Server(config, announce=lambda: say(f"klepaas serves at {url_of(listener)}"))
         AppStatus.should_exit = False
