@@ -115,7 +115,7 @@ class Client:
     # Projects.
 
     async def register(self, repository: str, **fields: Any) -> dict[str, Any]:
-        """Fields: name, branch, environment, target, settings, connection_id."""
+        """Fields: name, branch, environment, target, settings, connection_id (an id or a name)."""
         return await self._ask("POST", "projects", body={"repository": repository, **_given(fields)})
 
     async def projects(self) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ class Client:
         return await self._ask("GET", "projects", project)
 
     async def configure(self, project: str, **fields: Any) -> dict[str, Any]:
-        """Fields: repository, branch, settings, connection_id."""
+        """Fields: repository, branch, settings, connection_id (an id or a name; "" takes it away)."""
         return await self._ask("PATCH", "projects", project, body=_given(fields))
 
     async def retire(self, project: str) -> None:
@@ -203,6 +203,25 @@ class Client:
     async def roll_back(self, project: str, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
         """Fields: steps_back or commit, environment, dry_run. A dry run answers with the plan."""
         return await self._ask("POST", "projects", project, "rollback", body=_given(fields), key=key)
+
+    # Connections.
+
+    async def add_connection(self, name: str, password: str, **fields: Any) -> dict[str, Any]:
+        """Fields: username, kind, host (the only server that may be told the password)."""
+        return await self._ask("POST", "connections", body={"name": name, "password": password, **_given(fields)})
+
+    async def connections(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self._ask("GET", "connections"))["connections"]
+        return found
+
+    async def verify_connection(self, connection: str, repository: str, *, branch: str | None = None) -> dict[str, Any]:
+        """Raises what the repository's server says: AuthenticationFailed, RepositoryNotFound, BranchNotFound."""
+        body = _given({"repository": repository, "branch": branch})
+        return await self._ask("POST", "connections", connection, "verify", body=body)
+
+    async def remove_connection(self, connection: str) -> dict[str, Any]:
+        """Answers with the projects that used it and have none now."""
+        return await self._ask("DELETE", "connections", connection)
 
     # Tokens.
 

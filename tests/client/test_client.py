@@ -78,6 +78,11 @@ async def test_every_route_has_its_method(klepaas: Client, here: World) -> None:
     assert (await klepaas.roll_back("shop", steps_back=1, dry_run=True))["candidate"]["steps_back"] == 1
     back = (await klepaas.roll_back("shop", steps_back=1))["deployment"]["id"]
     assert (await klepaas.cancel(back))["status"] == "cancelled"
+    connection = await klepaas.add_connection("forge", "s3cret", username="dana")
+    assert await klepaas.connections() == [connection]
+    assert (await klepaas.verify_connection("forge", "octo/shop"))["commit_sha"] == sha_of("two")
+    assert (await klepaas.configure("shop", connection_id="forge"))["connection_id"] == connection["id"]
+    assert (await klepaas.remove_connection("forge"))["projects"] == [{"id": project["id"], "name": "shop"}]
     token = await klepaas.create_token("ci", "read", lifetime_days=1)
     assert token["id"] in [each["id"] for each in await klepaas.tokens()]
     await klepaas.revoke_token(token["id"])

@@ -352,8 +352,8 @@ async def test_a_removed_connection_is_gone_and_projects_have_none(memory: Memor
     assert await memory.connections.open("con_1") == Credential(username="ann", password=SECRET)
     with pytest.raises(WrongKey):
         await Memory(memory.database, bytes(32)).connections.open("con_1")
-    await memory.connections.remove("con_1")
-    await memory.connections.remove("con_1")
+    assert await memory.connections.remove("con_1", NOW) == [project.id]
+    assert await memory.connections.remove("con_1", NOW) == []
     assert await memory.connections.get("con_1") is None
     with pytest.raises(NotFound):
         await memory.connections.open("con_1")

@@ -1,8 +1,15 @@
 """A connection: a credential with an owner, for GitHub, a registry or a provider. Sealed at rest."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
+
+from klepaas.domain.repository import Repository, SourceKind, host_of
+from klepaas.errors import Invalid
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
 
 class ConnectionKind(StrEnum):
@@ -21,6 +28,25 @@ class Connection:
     kind: ConnectionKind
     name: str
     created_at: datetime
+    host: str | None = None
+    """The one server that may be told the credential, as `Repository.host`; None: any its owner's projects name."""
+
+    def check_may_open(self, repository: Repository) -> None:
+        """Errors: Invalid when the credential must not or cannot be shown to the server of this repository."""
+        if repository.kind is SourceKind.LOCAL:
+            raise Invalid("A repository on this machine's disk needs no connection.", hint="Leave it away.")
+        if not repository.keeps_secrets:
+            raise Invalid(
+                f"The connection {self.name} is only used with https, and {repository.display} is reached by "
+                f"{repository.scheme}.",
+                hint="Give the https address of the repository.",
+            )
+        if self.host is not None and repository.host != self.host:
+            raise Invalid(
+                f"The connection {self.name} is for {self.host} only, and {repository.display} is at "
+                f"{repository.host}.",
+                hint=f"Add another connection for {repository.host}.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -29,3 +55,21 @@ class Credential:
 
     username: str
     password: str
+    host: str | None = None
+    """Its connection's: whoever sends it looks here once more."""
+
+
+def parse_host(text: str) -> str:
+    """Read `git.example.org` or `git.example.org:8443`. Errors: Invalid."""
+    given = text.strip()
+    try:
+        parts = urlsplit(f"https://{given}")
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        name, port = "", None
+    if not name or len(given) > 255 or not _HOST.fullmatch(given):
+        raise Invalid(
+            f"{text[:80]!r} is not the name of a server.",
+            hint="Give it as in the repository's address, without https:// and path, e.g. git.example.org.",
+        )
+    return host_of(name, port)

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from klepaas.errors import Invalid
@@ -30,6 +31,40 @@ class Repository:
     @property
     def display(self) -> str:
         return f"{self.owner}/{self.name}" if self.kind is SourceKind.GITHUB else self.location
+
+    @property
+    def scheme(self) -> str:
+        """How its server is spoken to: `https`, `http` or `ssh`; `file` on this machine's disk."""
+        if self.kind is SourceKind.LOCAL:
+            return "file"
+        return urlsplit(self.location).scheme if "://" in self.location else "ssh"
+
+    @property
+    def host(self) -> str:
+        """Its server, as `name` or, at another port than that of https, `name:port`; empty on this machine's disk."""
+        if self.kind is SourceKind.LOCAL:
+            return ""
+        if "://" not in self.location:
+            return self.location.partition("@")[2].partition(":")[0].lower()
+        parts = urlsplit(self.location)
+        return host_of(parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme))
+
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether nobody on the way can read what its server is told: https, or http that stays on this machine."""
+        if self.scheme != "http":
+            return self.scheme == "https"
+        name = urlsplit(self.location).hostname or ""
+        try:
+            return ip_address(name).is_loopback
+        except ValueError:
+            return name == "localhost"
+
+
+def host_of(name: str, port: int | None) -> str:
+    """A server as it is compared with another: in lower case, without the port of https."""
+    plain = f"[{name.lower()}]" if ":" in name else name.lower()
+    return plain if port in {None, 443} else f"{plain}:{port}"
 
 
 _GITHUB = re.compile(r"^(?P<owner>[A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))/(?P<name>[A-Za-z0-9._-]{1,100})$")

@@ -12,6 +12,7 @@ from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.project import Project, ProjectSettings, parse_name, parse_variable
 from klepaas.domain.repository import Repository, SourceKind, parse_branch, parse_repository
 from klepaas.errors import Conflict, Invalid, NotAllowed, NotFound
+from klepaas.operations import connections
 from klepaas.operations.context import Context
 from klepaas.targets.protocol import ShiftsTraffic
 
@@ -34,7 +35,9 @@ class Registration:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectChange:
-    """Fields that are None stay as they are; `settings` holds only the settings to change."""
+    """Fields that are None stay as they are; `settings` holds only the settings to change.
+
+    `connection_id` is an id or a name, in a registration too; an empty one takes the connection away."""
 
     repository: str | None = None
     branch: str | None = None
@@ -53,7 +56,7 @@ async def register(context: Context, actor: Actor, wanted: Registration) -> Proj
         )
     if await context.projects.named(name, actor.owner_id):
         raise Conflict(f"You already have a project named {name}.", hint="Choose another name with --name.")
-    connection_id = await _connection(context, actor, wanted.connection_id)
+    connection_id = await _connection(context, actor, wanted.connection_id, actor.owner_id, repository)
     now = context.clock.now()
     project = Project(
         id="prj_" + secrets.token_hex(8),
@@ -90,7 +93,8 @@ async def configure(context: Context, actor: Actor, reference: str, change: Proj
     if change.settings is not None:
         changed = replace(changed, settings=_settings(project.settings.chosen(), change.settings))
     if change.connection_id is not None:
-        changed = replace(changed, connection_id=await _connection(context, actor, change.connection_id))
+        connection_id = await _connection(context, actor, change.connection_id, project.owner_id, changed.repository)
+        changed = replace(changed, connection_id=connection_id)
     if changed == project:
         return project
     return await context.projects.change(
@@ -184,13 +188,12 @@ def _repository(context: Context, actor: Actor, text: str) -> Repository:
     return repository
 
 
-async def _connection(context: Context, actor: Actor, connection_id: str | None) -> str | None:
-    if connection_id is None:
+async def _connection(
+    context: Context, actor: Actor, reference: str | None, owner_id: str, repository: Repository
+) -> str | None:
+    if not reference:
         return None
-    connection = await context.connections.get(connection_id)
-    if connection is None or not actor.owns(connection.owner_id):
-        raise NotFound(f"There is no connection {connection_id[:80]!r}.", hint="List yours with: klepaas connections")
-    return connection.id
+    return (await connections.for_project(context, actor, reference, owner_id=owner_id, repository=repository)).id
 
 
 def _settings(current: Mapping[str, Any], changes: Mapping[str, Any]) -> ProjectSettings:

@@ -7,7 +7,6 @@ that one host; with it, redirects are not followed. It is never an argument, par
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -77,26 +76,23 @@ class GitProgram:
 
 
 def _authorization(repository: Repository, credential: Credential | None) -> dict[str, str]:
-    if credential is None or repository.kind is SourceKind.LOCAL or "://" not in repository.location:
+    if credential is None or repository.scheme not in {"https", "http"}:
         return {}
-    parts = urlsplit(repository.location)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if not repository.keeps_secrets:
         raise AuthenticationFailed(
             f"{repository.display} is reached without encryption, so its credential was not sent.",
             hint="Use the https address of the repository.",
         )
-    if parts.scheme not in {"https", "http"}:
-        return {}
+    if credential.host is not None and repository.host != credential.host:
+        raise AuthenticationFailed(
+            f"{repository.display} is at {repository.host}, and its credential is for {credential.host} only, so it "
+            "was not sent.",
+            hint=f"Give the project a connection for {repository.host}.",
+        )
+    parts = urlsplit(repository.location)
     pair = base64.b64encode(f"{credential.username or 'x-access-token'}:{credential.password}".encode()).decode()
     return {
         # git would send the header on to the host it is redirected to.
         "http.followRedirects": "false",
         f"http.{parts.scheme}://{parts.netloc}/.extraHeader": f"Authorization: Basic {pair}",
     }
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,6 +1,7 @@
 """Connections and their sealed credentials, behind `operations.ports.Connections`."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,11 +32,11 @@ class ConnectionTable:
     async def open(self, connection_id: str) -> Credential:
         """Errors: NotFound; WrongKey when the key cannot open it."""
         async with self._database.read() as connection:
-            sealed = await connection.scalar(sa.select(c.sealed).where(c.id == connection_id))
-        if sealed is None:
+            row = (await connection.execute(sa.select(c.sealed, c.host).where(c.id == connection_id))).first()
+        if row is None:
             raise NotFound(f"There is no connection {connection_id[:80]!r}.", hint="Add it again.")
-        values = self._sealer.open_values(sealed, place_of(connection_id))
-        return Credential(username=values["username"], password=values["password"])
+        values = self._sealer.open_values(row.sealed, place_of(connection_id))
+        return Credential(username=values["username"], password=values["password"], host=row.host)
 
     async def add(self, connection: Connection, credential: Credential) -> None:
         """Errors: Conflict for a name the owner has used already."""
@@ -48,6 +49,7 @@ class ConnectionTable:
                         owner_id=connection.owner_id,
                         kind=connection.kind,
                         name=connection.name,
+                        host=connection.host,
                         sealed=self._sealer.seal_values(values, place_of(connection.id)),
                         created_at=connection.created_at,
                     )
@@ -64,16 +66,28 @@ class ConnectionTable:
         async with self._database.read() as connection:
             return [_connection(row) for row in await connection.execute(query)]
 
-    async def remove(self, connection_id: str) -> None:
+    async def remove(self, connection_id: str, at: datetime) -> Sequence[str]:
         """Forget the credential. Projects that used it have none from then on. Idempotent."""
+        p = projects.c
+        used = sa.select(p.id, p.updated_at, p.retired_at).where(p.connection_id == connection_id).order_by(p.number)
         async with self._database.write() as connection:
-            await connection.execute(
-                sa.update(projects).where(projects.c.connection_id == connection_id).values(connection_id=None)
-            )
+            users = (await connection.execute(used.with_for_update())).all()
+            for row in users:
+                # The time moves, so that a change decided before meets a conflict instead of the missing row.
+                later = max(at, row.updated_at + timedelta(microseconds=1))
+                await connection.execute(
+                    sa.update(projects).where(p.id == row.id).values(connection_id=None, updated_at=later)
+                )
             await connection.execute(sa.delete(connections).where(c.id == connection_id))
+        return [row.id for row in users if row.retired_at is None]
 
 
 def _connection(row: sa.Row[Any]) -> Connection:
     return Connection(
-        id=row.id, owner_id=row.owner_id, kind=ConnectionKind(row.kind), name=row.name, created_at=row.created_at
+        id=row.id,
+        owner_id=row.owner_id,
+        kind=ConnectionKind(row.kind),
+        name=row.name,
+        created_at=row.created_at,
+        host=row.host,
     )

@@ -74,6 +74,7 @@ connections = sa.Table(
     sa.Column("owner_id", sa.ForeignKey("owners.id"), nullable=False),
     sa.Column("kind", sa.String(40), nullable=False),
     sa.Column("name", sa.String(80), nullable=False),
+    sa.Column("host", sa.String(255)),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
     sa.UniqueConstraint("owner_id", "name"),

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from klepaas.domain.actor import Scope
+from klepaas.domain.connection import ConnectionKind
 from klepaas.interfaces.api.app import ROUTERS
-from klepaas.operations import projects, tokens
+from klepaas.operations import connections, projects, tokens
 from klepaas.operations.projects import Registration
 from tests.interfaces.api.doors import API, Door, deployed, everything
 from tests.workflows.world import World
@@ -25,11 +26,13 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", f"{API}/projects/{{project}}/variables"): {"variables": {"A": "1"}},
     ("POST", f"{API}/projects/{{project}}/deployments"): {},
     ("POST", f"{API}/projects/{{project}}/rollback"): {"steps_back": 1},
+    ("POST", f"{API}/connections"): {"name": "more", "password": "s3cret"},
+    ("POST", f"{API}/connections/{{connection_id}}/verify"): {"repository": "acme/secret"},
     ("POST", f"{API}/tokens"): {"name": "more", "scope": "read"},
 }
 """A good body for every route that takes one; a route without would be refused for the wrong reason."""
 
-NEEDS_MORE_THAN_READ = {f"{API}/tokens", "/metrics"}
+NEEDS_MORE_THAN_READ = {f"{API}/connections", f"{API}/tokens", "/metrics"}
 """GETs that are not for everybody."""
 
 
@@ -61,45 +64,61 @@ ABOUT_SOMETHING = [step for step in WALK if "{" in step.path]
 CHANGES = [step for step in WALK if step.method != "GET"]
 
 
+MISSING = {
+    "project": "prj_0000000000000000",
+    "deployment_id": "dep_0000000000000000",
+    "connection_id": "con_0000000000000000",
+    "token_id": "0" * 16,
+}
+"""Ids of every kind of thing there is, of nothing."""
+
+
 @pytest.fixture
 async def theirs(door: Door) -> dict[str, str]:
-    """Ids of another owner's project, deployment and token, all of them real and in use."""
+    """Ids of another owner's project, deployment, connection and token, all of them real and in use."""
     await door.token(Scope.ADMIN, owner="them")
     them = await door.actor(Scope.ADMIN, owner="them")
     context = door.world.context
-    wanted = Registration(repository="acme/secret", name="secret", target="fake")
+    connection = await connections.add(
+        context, them, name="forge", kind=ConnectionKind.GIT_BASIC, username="them", password="s3cret"
+    )
+    wanted = Registration(repository="acme/secret", name="secret", target="fake", connection_id=connection.id)
     project = await projects.register(context, them, wanted)
     deployment = await deployed(door.world, project)
     await door.world.deploy(project)
     token = (await tokens.list_all(context, them))[0]
-    return {"project": project.id, "deployment_id": deployment.id, "token_id": token.id}
+    return {
+        "project": project.id,
+        "deployment_id": deployment.id,
+        "connection_id": connection.id,
+        "token_id": token.id,
+    }
 
 
 def test_the_walk_meets_every_kind_of_thing() -> None:
-    assert {name for step in ABOUT_SOMETHING for name in ("project", "deployment_id", "token_id") if name in step.path}
-    assert len(WALK) >= 25
-    assert len(CHANGES) >= 9
+    assert all(any(f"{{{name}}}" in step.path for step in ABOUT_SOMETHING) for name in MISSING)
+    assert len(WALK) >= 29
+    assert len(CHANGES) >= 12
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_somebody_elses_things_are_not_there(door: Door, theirs: dict[str, str], accept: str) -> None:
     """S-04: the same answer as for a thing that does not exist, and nothing changes."""
-    missing = {"project": "prj_0000000000000000", "deployment_id": "dep_0000000000000000", "token_id": "0" * 16}
     async with door.client(await door.token(Scope.ADMIN, owner="us")) as us:
         before = await everything(door.world)
         for step in ABOUT_SOMETHING:
             async with asyncio.timeout(10):  # a stream that began would never end
                 got, of_nothing = [
                     await us.request(step.method, step.filled(**ids), headers={"Accept": accept}, **step.body)
-                    for ids in (theirs, missing)
+                    for ids in (theirs, MISSING)
                 ]
 
             assert (got.status_code, got.json()["error"]["code"]) == (404, "not_found"), step
-            assert _without(got, *theirs.values()) == _without(of_nothing, *missing.values()), step
-        by_name = await us.get(f"{API}/projects/secret")
-        listed = (await us.get(f"{API}/projects")).json(), (await us.get(f"{API}/tokens")).json()
+            assert _without(got, *theirs.values()) == _without(of_nothing, *MISSING.values()), step
+        by_name = await us.get(f"{API}/projects/secret"), await us.delete(f"{API}/connections/forge")
+        listed = [(await us.get(f"{API}/{things}")).json() for things in ("projects", "connections", "tokens")]
 
-        assert by_name.status_code == 404
+        assert [answer.status_code for answer in by_name] == [404, 404]
         assert all(value not in str(listed) for value in theirs.values())
         assert await everything(door.world) == before
 
@@ -120,9 +139,26 @@ async def test_an_owner_cannot_use_anothers_connection_or_make_tokens_for_them(
 
         token = await us.post(f"{API}/tokens", json={"name": "x", "scope": "read", "owner": "them"})
         stronger = await us.post(f"{API}/tokens", json={"name": "x", "scope": "operator"})
+        by_id, by_name = [
+            await us.post(f"{API}/projects", json={"repository": "octo/x", "target": "fake", "connection_id": each})
+            for each in (theirs["connection_id"], "forge")
+        ]
 
         assert (token.status_code, stronger.status_code) == (403, 403)
+        assert (by_id.status_code, by_name.status_code) == (404, 404)
         assert await everything(door.world) == before
+
+
+async def test_not_even_the_operator_lends_an_owners_connection_to_anothers_project(
+    door: Door, api: httpx.AsyncClient, theirs: dict[str, str]
+) -> None:
+    """S-04: whoever can deploy the project could read with it what they may not."""
+    answer = await api.post(
+        f"{API}/projects",
+        json={"repository": "octo/x", "target": "fake", "connection_id": theirs["connection_id"]},
+    )
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +208,8 @@ async def test_a_read_token_cannot_change_anything(door: Door) -> None:
     waiting = await here.deploy(own)
     token_id = (await tokens.list_all(here.context, here.actor) or [None])[0]
     async with door.client(await door.token(Scope.READ)) as reader:
-        ids = {"project": own.id, "deployment_id": waiting.id, "token_id": token_id.id if token_id else "0"}
+        ids = {**MISSING, "project": own.id, "deployment_id": waiting.id}
+        ids |= {"token_id": token_id.id} if token_id else {}
         before = await everything(here)
         for step in CHANGES:
             answer = await reader.request(step.method, step.filled(**ids), **step.body)
@@ -188,7 +225,7 @@ async def test_a_read_token_cannot_change_anything(door: Door) -> None:
 async def test_a_deploy_token_deploys_and_changes_no_project(door: Door) -> None:
     here = door.world
     own = await here.project()
-    ids = {"project": own.id, "token_id": "0" * 16}
+    ids = {**MISSING, "project": own.id}
     async with door.client(await door.token(Scope.DEPLOY)) as deployer:
         before = await everything(here)
         for step in CHANGES:

@@ -223,6 +223,8 @@ class Double:
                 return JSONResponse(project_of(name))
             case "PATCH", ["projects", name]:
                 return JSONResponse(project_of(name))
+            case "DELETE", ["connections", name]:
+                return JSONResponse({"id": "con_1", "name": name, "projects": [{"id": "prj_shop", "name": "shop"}]})
             case "DELETE", _:
                 return Response(status_code=204)
             case "GET", ["projects", name, "status"]:
@@ -240,6 +242,12 @@ class Double:
                 return JSONResponse(_token() | {"token": "klp_aa_new"}, 201)
             case "GET", ["tokens"]:
                 return JSONResponse({"tokens": [_token()]})
+            case "GET", ["connections"]:
+                return JSONResponse({"connections": [_connection("forge")]})
+            case "POST", ["connections"]:
+                return JSONResponse(_connection(body["name"]) | {"host": body.get("host")}, 201)
+            case "POST", ["connections", _, "verify"]:
+                return JSONResponse({"branch": body.get("branch", "main"), "commit_sha": SHA})
         return refusal(404, "not_found")
 
     def _begin(self, request: Request, project: str, is_rollback: bool = False) -> Response:
@@ -342,6 +350,17 @@ def refusal(status: int, code: str) -> JSONResponse:
 
 def _shown(deployment: Json) -> Json:
     return {name: value for name, value in deployment.items() if not name.startswith("_")}
+
+
+def _connection(name: str) -> Json:
+    return {
+        "id": "con_1",
+        "owner_id": "own_1",
+        "kind": "git_basic",
+        "name": name,
+        "host": "git.example.org",
+        "created_at": AT,
+    }
 
 
 def _token() -> Json:

@@ -11,7 +11,7 @@ from klepaas.interfaces.api.body_limit import BodyLimit
 from klepaas.interfaces.api.door import Door, Guarded, Passes
 from klepaas.interfaces.api.metrics import Metrics
 from klepaas.interfaces.api.request_line import RequestLine
-from klepaas.interfaces.api.v1 import deployments, health, metrics, projects, rollbacks, tokens
+from klepaas.interfaces.api.v1 import connections, deployments, health, metrics, projects, rollbacks, tokens
 from klepaas.interfaces.api.v1.parameters import PREFIX
 from klepaas.operations.context import Context
 from klepaas.operations.health import HealthReport
@@ -25,6 +25,7 @@ ROUTERS = (
     projects.router,
     deployments.router,
     rollbacks.router,
+    connections.router,
     tokens.router,
     document,
 )

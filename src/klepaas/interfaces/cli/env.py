@@ -1,6 +1,5 @@
 """`klepaas env`: environment variables of a project. Values go in and never come out."""
 
-import getpass
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from klepaas.errors import Invalid
-from klepaas.interfaces.cli import words
+from klepaas.interfaces.cli import secret, words
 from klepaas.interfaces.cli.options import Environment, Json, ProjectName, Quiet
 from klepaas.interfaces.cli.screen import Screen
 
@@ -79,18 +78,10 @@ def _values(screen: Screen, variables: list[str]) -> dict[str, str | None]:
         name, equals, value = text.partition("=")
         if not name:
             raise Invalid("A variable needs a name before its '='.", hint="Give NAME, or NAME=value.")
-        values[name] = value if equals else _read(name)
+        values[name] = value if equals else secret.read(f"Value of {name}: ")
     if len(unnamed) < len(variables):
         screen.warn(
             "values given on the command line stay in the shell's history and are seen in the process list; "
             f"better: klepaas env set PROJECT {variables[0].partition('=')[0]}"
         )
     return values
-
-
-def _read(name: str) -> str:
-    """The value from stdin without its last line end, or asked for without an echo."""
-    if sys.stdin.isatty():
-        return getpass.getpass(f"Value of {name}: ", stream=sys.stderr)
-    text = sys.stdin.read()
-    return text[:-1].removesuffix("\r") if text.endswith("\n") else text

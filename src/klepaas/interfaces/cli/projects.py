@@ -56,7 +56,7 @@ def create(
     branch: Annotated[str | None, typer.Option("--branch", "-b")] = None,
     environment: Annotated[str | None, typer.Option("--environment", "-e")] = None,
     target: Annotated[str | None, typer.Option(help="Where it runs. Default: local.")] = None,
-    connection: Annotated[str | None, typer.Option(help="Id of the credential that opens the repository.")] = None,
+    connection: Annotated[str | None, typer.Option(help="The connection that opens a private repository.")] = None,
     settings: Settings = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -84,7 +84,7 @@ def change(
     settings: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="E.g. port=3000.")] = None,
     branch: Annotated[str | None, typer.Option("--branch", "-b")] = None,
     repository: Annotated[str | None, typer.Option(help="Drops the connection unless one is named too.")] = None,
-    connection: Annotated[str | None, typer.Option(help="Id of the credential that opens the repository.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Another connection; '' takes it away.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from klepaas.domain.connection import Connection, ConnectionKind
 from klepaas.domain.deployment import Deployment, Failure
 from klepaas.domain.events import Recorded
 from klepaas.domain.observation import Health
@@ -525,6 +526,72 @@ class NewTokenAnswer(TokenAnswer):
 
 class TokenList(Answer):
     tokens: list[TokenAnswer]
+
+
+class ConnectionAnswer(Answer):
+    """Everything about a credential but the credential."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "con_8a9b0c1d2e3f4051",
+                    "owner_id": "own_5e6f708192a3b4c5",
+                    "kind": "git_basic",
+                    "name": "forge",
+                    "host": "git.example.org",
+                    "created_at": "2026-01-05T09:00:00Z",
+                }
+            ]
+        }
+    )
+    id: str
+    owner_id: str
+    kind: ConnectionKind
+    name: str
+    host: str | None
+    """The only server that may be told it; null: that of any project it is given to."""
+    created_at: datetime
+
+    @classmethod
+    def of(cls, connection: Connection) -> "ConnectionAnswer":
+        return cls(**asdict(connection))
+
+
+class ConnectionList(Answer):
+    connections: list[ConnectionAnswer]
+
+
+class VerificationAnswer(Answer):
+    """The server accepts the credential; when it does not, the answer is an error that says what it said."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"branch": "main", "commit_sha": _SHA}]})
+    branch: str
+    commit_sha: str
+    """At the head of the branch."""
+
+
+class RemovedConnectionAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "con_8a9b0c1d2e3f4051",
+                    "name": "forge",
+                    "projects": [{"id": "prj_0f9d1c2b3a495867", "name": "shop"}],
+                }
+            ]
+        }
+    )
+    id: str
+    name: str
+    projects: list[ProjectName]
+    """Those that used it; they have no connection now."""
+
+    @classmethod
+    def of(cls, connection: Connection, projects: Sequence[Project]) -> "RemovedConnectionAnswer":
+        left = [ProjectName(id=project.id, name=project.name) for project in projects]
+        return cls(id=connection.id, name=connection.name, projects=left)
 
 
 def event_fields(recorded: Recorded) -> dict[str, Any]:

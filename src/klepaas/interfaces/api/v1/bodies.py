@@ -3,9 +3,10 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from klepaas.domain.actor import Scope
+from klepaas.domain.connection import ConnectionKind
 
 MAX_TEXT = 2000
 
@@ -59,6 +60,7 @@ class NewProject(Body):
     target: Text = "local"
     settings: dict[str, Any] = Field(default_factory=dict)
     connection_id: Text | None = None
+    """Id or name of the connection that opens the repository. Unset: everybody may read it."""
 
 
 class ProjectChanges(Body):
@@ -71,6 +73,7 @@ class ProjectChanges(Body):
     settings: dict[str, Any] | None = None
     """Only the settings to change."""
     connection_id: Text | None = None
+    """Id or name; an empty text takes the connection away."""
 
 
 class VariableChanges(Body):
@@ -119,3 +122,38 @@ class NewToken(Body):
     """Unset: until it is revoked."""
     owner: Text | None = None
     """For the operator: whose token it is; the owner is made when new. Unset: the caller's own."""
+
+
+class NewConnection(Body):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "forge",
+                    "kind": "git_basic",
+                    "username": "deploy-bot",
+                    "password": "…",
+                    "host": "git.example.org",
+                }
+            ]
+        },
+        hide_input_in_errors=True,
+    )
+    name: Text
+    """Yours to choose, once per owner."""
+    kind: ConnectionKind = ConnectionKind.GIT_BASIC
+    username: Text = ""
+    """Unset: for servers that ask for nothing but a token."""
+    password: Annotated[SecretStr, Field(max_length=4096)]
+    """Password or token. Sealed, and never given back."""
+    host: Text | None = None
+    """The only server that may be told it: `git.example.org`, or with a port. Unset: that of any project it is
+    given to."""
+
+
+class Verification(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"repository": "https://git.example.org/team/shop.git", "branch": "main"}]}
+    )
+    repository: Text
+    branch: Text = "main"

@@ -14,6 +14,9 @@ ProjectReference = Annotated[
 ]
 DeploymentId = Annotated[str, Path(max_length=200, examples=["dep_7c1e2d3b4a596877"])]
 TokenId = Annotated[str, Path(max_length=200, examples=["0011223344556677"])]
+ConnectionId = Annotated[
+    str, Path(max_length=200, description="Id or name of the connection.", examples=["con_8a9b0c1d2e3f4051"])
+]
 Environment = Annotated[
     str | None,
     Query(max_length=200, description="Unset: the project's own environment.", examples=["production"]),
@@ -38,6 +41,7 @@ _WORDS = {
     409: "It stands against what there is.",
     413: "The body is too large.",
     422: "The request is not valid.",
+    502: "Another system says no; the code says who and why.",
     503: "Something klepaas needs does not answer now; try again after Retry-After.",
 }
 

@@ -75,6 +75,7 @@ def _connections() -> None:
         sa.Column("owner_id", sa.String(40), nullable=False),
         sa.Column("kind", sa.String(40), nullable=False),
         sa.Column("name", sa.String(80), nullable=False),
+        sa.Column("host", sa.String(255), nullable=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", Time, nullable=False),
         sa.ForeignKeyConstraint(["owner_id"], ["owners.id"], name="fk_connections_owner_id_owners"),
