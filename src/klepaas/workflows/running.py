@@ -220,8 +220,10 @@ class Running:
     async def _collect_images(self, scene: Scene, live: str | None) -> None:
         proven = await self.context.releases.of_app(scene.app.project_id, scene.app.environment)
         current = await self.context.releases.get(live) if live else None
-        kept = {r.image_digest for r in proven[: scene.project.settings.keep_releases + 1]}
-        await self.context.builder.collect(scene.app, kept | ({current.image_digest} if current else set()))
+        # The live one may be proven already (after a rollback) or not yet: it does not count as an earlier one.
+        earlier = [release for release in proven if release.id != live][: scene.project.settings.keep_releases]
+        kept = {release.image_digest for release in (*earlier, current) if release is not None}
+        await self.context.builder.collect(scene.app, kept)
 
 
 def _decision(scene: Scene, release: Release) -> TrafficShiftDecided:
