@@ -362,6 +362,35 @@ async def test_a_removed_connection_is_gone_and_projects_have_none(memory: Memor
     assert found.connection_id is None
 
 
+async def test_a_credential_comes_out_with_the_server_it_is_for(memory: Memory) -> None:
+    """S-10: whoever is about to send it knows where it may go."""
+    owner = await memory.owner()
+    connection = Connection(
+        id="con_1",
+        owner_id=owner.id,
+        kind=ConnectionKind.GIT_BASIC,
+        name="forge",
+        created_at=NOW,
+        host="git.example.org:8443",
+    )
+    await memory.connections.add(connection, Credential(username="ann", password=SECRET))
+
+    assert await memory.connections.get("con_1") == connection
+    assert (await memory.connections.open("con_1")).host == "git.example.org:8443"
+
+
+async def test_a_change_decided_before_its_connection_was_removed_is_a_conflict(memory: Memory) -> None:
+    owner = await memory.owner()
+    connection = Connection(id="con_1", owner_id=owner.id, kind=ConnectionKind.GIT_BASIC, name="forge", created_at=NOW)
+    await memory.connections.add(connection, Credential(username="ann", password=SECRET))
+    project = await memory.project(owner=owner, connection_id="con_1")
+
+    await memory.connections.remove("con_1", project.updated_at)
+
+    with pytest.raises(Conflict, match="in the meantime"):
+        await memory.projects.change(replace(project, branch="other"), unchanged_since=project.updated_at)
+
+
 async def test_the_instance_id_is_made_once_however_many_ask_at_once(memory: Memory) -> None:
     made = await asyncio.gather(*(memory.facts.instance_id() for _ in range(10)))
 
