@@ -67,16 +67,26 @@ def python_app(around: Surroundings, name: str = "python") -> App:
     return _repository(App(name=name, repository=folder, version_file="version.txt", health_path="/health"))
 
 
-def waiting_app(around: Surroundings, name: str, build_s: int) -> App:
-    """The sample, with a build that takes this long for every version."""
+def waiting_app(around: Surroundings, name: str) -> "WaitingApp":
+    """The sample, with a build that takes as long as `WaitingApp.wait` says."""
     app = static_app(around, name)
-    base = static_base(around.engine)
-    dockerfile = (
-        f"FROM {base}\nCOPY server-amd64 server-arm64 /\nCOPY site /site\nRUN sleep {build_s}\n"
-        'EXPOSE 8080\nCMD ["/bin/sh", "-c", "exec /server-$(uname -m | sed s/x86_64/amd64/ | sed s/aarch64/arm64/)"]\n'
-    )
+    machine = "$(uname -m | sed -e s/x86_64/amd64/ -e s/aarch64/arm64/)"
+    dockerfile = f"""\
+FROM {static_base(around.engine)}
+COPY server-amd64 server-arm64 /
+COPY site /site
+RUN sleep "$(cat /site/seconds)"
+EXPOSE 8080
+CMD ["/bin/sh", "-c", "exec /server-{machine}"]
+"""
     (app.repository / "Dockerfile").write_text(dockerfile)
-    return app
+    return WaitingApp(**vars(app))
+
+
+class WaitingApp(App):
+    def wait(self, seconds: int) -> None:
+        """Let the builds of the commits from now on take this long."""
+        (self.repository / "site" / "seconds").write_text(f"{seconds}\n")
 
 
 def _repository(app: App) -> App:
