@@ -100,6 +100,12 @@ class Unavailable(Outside):
         self.retry_after = retry_after
 
 
+class DatabaseUnavailable(Unavailable):
+    """Our own memory cannot be reached now. Says nothing about a deployment: it is put down and taken up again."""
+
+    code = "database_unavailable"
+
+
 class NetworkTimeout(Unavailable):
     code = "network_timeout"
 

@@ -278,6 +278,20 @@ async def test_a_node_that_lost_its_lease_writes_nothing_more(postgres_url: str,
         assert len(await exact(here, [project])) == 1
 
 
+async def test_a_node_whose_lease_ran_out_claims_nothing(here: World) -> None:
+    """R-15: least of all what it works on itself, which others may take now."""
+    [project] = await projects_of(here, 1)
+    queue = DeploymentQueue(here.database, here.context.clock)
+    await queue.join("node", 0.5)
+    await here.deploy(project)
+    [mine] = await queue.claim("node", 10)
+    await asyncio.sleep(0.7)
+
+    assert await queue.claim("node", 10) == []
+    await queue.join("other", 60)
+    assert [(d.id, d.fence) for d in await queue.claim("other", 10)] == [(mine.id, 2)]
+
+
 async def test_a_live_owner_of_a_slow_stage_is_not_robbed(postgres_url: str, tmp_path: Path) -> None:
     """R-15: a stage may take longer than the lease as long as its owner renews it."""
     async with world(postgres_url, tmp_path) as here:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from klepaas.errors import DiskFull, Unavailable
+from klepaas.errors import DatabaseUnavailable, DiskFull
 from klepaas.storage import sqlite
 
 log = structlog.get_logger()
@@ -81,7 +81,9 @@ def _saying_unavailable() -> Iterator[None]:
             raise DiskFull("The disk of the database is full.", hint="Free some space; nothing was lost.") from error
         # What the driver says (hosts, users) is for the operator's log, not for whoever asked.
         log.warning("database_does_not_answer", reason=text)
-        raise Unavailable("The database does not answer.", hint="The operator's log says why; try again.") from error
+        raise DatabaseUnavailable(
+            "The database does not answer.", hint="The operator's log says why; try again."
+        ) from error
 
 
 def normalise(url: str) -> str:

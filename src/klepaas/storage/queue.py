@@ -70,12 +70,14 @@ class DeploymentQueue:
                     # The conditions are those of the locked rows themselves: PostgreSQL checks them again on a row
                     # that another node claimed between our look and our lock, and leaves it out.
                     sa.select(d.state, d.number, d.fence, d.app_key)
-                    .where(self._claimable())
+                    .where(self._claimable(node))
                     .order_by(d.created_at)
                     .limit(min(room, CLAIM_AT_ONCE))
                     .with_for_update(skip_locked=True, of=deployments)
                 )
                 found = rows.all()
+                if not found:
+                    return []
                 held = await self._held(connection, [row.app_key for row in found])
                 taken = []
                 for row in found:
@@ -99,14 +101,19 @@ class DeploymentQueue:
         except sa.exc.IntegrityError:
             return []  # another node started the same app between our look and our write
 
-    def _claimable(self) -> sa.ColumnElement[bool]:
+    def _claimable(self, node: str) -> sa.ColumnElement[bool]:
+        # A node whose own lease ran out takes nothing, its own deployments least of all: it still works on them.
+        alive = sa.exists().where(nodes.c.id == node, nodes.c.lease_until > self._database.now)
         other = deployments.alias()
         idle = ~sa.exists().where(other.c.app_key == d.app_key, other.c.status.in_(IN_HAND))
         ownerless = ~sa.exists().where(nodes.c.id == d.node, nodes.c.lease_until > self._database.now)
         due = sa.or_(d.look_again_at.is_(None), d.look_again_at <= self._database.now)
-        return sa.or_(
-            sa.and_(d.status == Status.QUEUED, idle),
-            sa.and_(d.status.in_(IN_HAND), ownerless, due),
+        return sa.and_(
+            alive,
+            sa.or_(
+                sa.and_(d.status == Status.QUEUED, idle),
+                sa.and_(d.status.in_(IN_HAND), ownerless, due),
+            ),
         )
 
     async def _held(self, connection: AsyncConnection, app_keys: Sequence[str]) -> set[str]:

@@ -10,7 +10,7 @@ import structlog
 
 from klepaas.domain.events import TrafficReturned, TrafficShiftDecided
 from klepaas.domain.release import Release
-from klepaas.errors import KlepaasError
+from klepaas.errors import DatabaseUnavailable, KlepaasError
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState
 from klepaas.targets.protocol import ShiftsTraffic
@@ -43,6 +43,8 @@ class Abandon:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await self._restore(run, scene, state)
+        except DatabaseUnavailable:
+            raise  # the target could be asked: taken up again, it is all undone
         except (KlepaasError, TimeoutError) as fault:
             log.warning("abandon_incomplete", reason=str(fault))
         await asyncio.to_thread(shutil.rmtree, self.work / run.deployment.id, ignore_errors=True)

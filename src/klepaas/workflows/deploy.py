@@ -13,7 +13,7 @@ import structlog
 from klepaas.domain.deployment import ABANDON, DONE, SETTLE, Failure
 from klepaas.domain.events import RetryScheduled, StageFinished, StageStarted
 from klepaas.domain.status import Stage, Status
-from klepaas.errors import DeadlinePassed, KlepaasError, NotHealthy, Unavailable
+from klepaas.errors import DatabaseUnavailable, DeadlinePassed, KlepaasError, NotHealthy, Unavailable
 from klepaas.operations.ports import Lost
 from klepaas.settings import Deadlines
 from klepaas.targets.protocol import Reached
@@ -93,7 +93,7 @@ class Deploy:
         started = time.monotonic()
         try:
             outcome = await within(run, self._deadline(run, scene, stage), self._do(run, scene, stage), what=stage)
-        except Lost:
+        except (Lost, DatabaseUnavailable):
             raise
         except Interrupted:
             run.interrupted.clear()
