@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.acceptance.app_repository import AppRepository
+from tests.acceptance.house import House
 from tests.acceptance.klepaas_process import Ground, KlepaasProcess
 
 
@@ -39,3 +40,14 @@ def repository(ground: Ground) -> AppRepository:
     made = AppRepository(ground.folder / "app")
     made.commit()
     return made
+
+
+@pytest.fixture(scope="module")
+def house(docker_host: str) -> Iterator[House]:
+    """What the crash tests of one file share."""
+    ground = Ground(docker_host)
+    made = House(ground)
+    yield made
+    if made.visitor is not None:
+        made.visitor.leave()
+    ground.clear()

@@ -206,7 +206,7 @@ def remove_unused(host: str, image: str) -> None:
 
 
 def _client(host: str) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
+    transport = httpx.HTTPTransport(uds=host.removeprefix("unix://"), verify=False)
     return httpx.Client(transport=transport, base_url="http://docker", timeout=60, trust_env=False)
 
 

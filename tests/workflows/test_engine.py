@@ -22,7 +22,7 @@ from klepaas.domain.project import App, Project
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import Unavailable
 from klepaas.operations.ports import Lost
-from klepaas.settings import EngineSettings
+from klepaas.settings import Deadlines, EngineSettings
 from klepaas.storage.database import Database
 from klepaas.storage.queue import DeploymentQueue
 from klepaas.targets.protocol import nothing_reached
@@ -305,6 +305,30 @@ async def test_a_live_owner_of_a_slow_stage_is_not_robbed(postgres_url: str, tmp
 
         assert done.fence == 1
         assert touched[done.id] == ["1:fetch", "1:build", "1:release"]
+
+
+async def test_a_process_that_dies_while_it_settles_an_unknown_outcome_leaves_that_to_the_next(here: World) -> None:
+    """R-02, at `settle.started`."""
+    here.deadlines = Deadlines(promote=timedelta(seconds=0.3))
+    project = await here.project()
+    answering = here.target.hang("answering")
+    async with here.node():
+        started = await here.deploy(project)
+        async with asyncio.timeout(20):
+            while "promote.started" not in here.reached_points:
+                await asyncio.sleep(0.01)
+        check = here.target.hang("check")
+        async with asyncio.timeout(20):
+            while "settle.started" not in here.reached_points:
+                await asyncio.sleep(0.01)
+        unknown = await here.reaching(started, Status.UNKNOWN)
+    answering.set()
+    check.set()
+    async with here.node():
+        done = await here.ended(started)
+
+    assert (unknown.fence, done.fence) == (1, 2)
+    assert [d.status for d in await exact(here, [project])] == [Status.SUCCEEDED]
 
 
 # Many at once.

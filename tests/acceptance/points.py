@@ -1,0 +1,35 @@
+"""Every point at which klepaas is killed, by what it was doing. `port_leased#2`: the second time."""
+
+
+def _passed(*stages: str) -> tuple[str, ...]:
+    return tuple(f"{stage}.{moment}" for stage in stages for moment in ("started", "done", "recorded"))
+
+
+SECOND_DEPLOYMENT = (
+    "claimed",
+    *_passed("fetch", "build", "release", "verify", "promote", "retire"),
+    "port_leased",
+    "port_leased#2",
+    "port_leased#3",
+    "container_created",
+    "container_started",
+    "upstream_written",
+    "container_parked",
+    "container_removed",
+    "ended",
+)
+ROLLBACK = (
+    "claimed",
+    *_passed("release", "verify", "promote", "retire"),
+    "port_leased",
+    "port_leased#2",
+    "port_leased#3",
+    "container_thawed",
+    "upstream_written",
+    "container_parked",
+    "ended",
+)
+TAKEN_BACK = ("abandon.started", "abandon.done", "abandon.recorded", "upstream_written#2", "container_removed")
+"""What a switch that is taken back goes through after the way of a deployment."""
+FIRST_DEPLOYMENT = ("claimed", "container_created", "port_leased#2", "upstream_written", "promote.recorded")
+CANCELLED = ("abandon.started", "abandon.recorded")
