@@ -22,7 +22,7 @@ from klepaas.operations.context import Context
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
 from klepaas.operations.ports import Lost
-from klepaas.settings import ServerSettings, Settings, process_environment
+from klepaas.settings import EngineSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
 from klepaas.storage.apps import AppTable
 from klepaas.storage.build_logs import BuildLogFiles
@@ -59,6 +59,8 @@ GIT_SILENCE = timedelta(seconds=60)
 """A git server that sends nothing for this long is given up, and tried again."""
 REST_AFTER_LOST_S = 1.0
 LOOK_AT_PARTS_EVERY_S = 5.0
+ALONE_POLL = timedelta(seconds=5)
+ALONE_BEAT = timedelta(seconds=10)
 
 
 class SystemClock:
@@ -253,7 +255,7 @@ async def _carry_deployments(parts: Parts) -> None:
             parts.queue,
             parts.deploy.carry,
             parts.context.feed,
-            parts.settings.engine,
+            _pace(parts),
             reached=reached_from(parts.settings.testing),
             alone=parts.database.is_sqlite,
         )
@@ -269,6 +271,15 @@ async def _carry_deployments(parts: Parts) -> None:
         finally:
             with suppress(KlepaasError):
                 await asyncio.shield(engine.leave())
+
+
+def _pace(parts: Parts) -> EngineSettings:
+    """Alone on SQLite there is nobody to take over from and every submission rings: looking seldom is enough."""
+    engine = parts.settings.engine
+    if not parts.database.is_sqlite:
+        return engine
+    seldom = {"poll": ALONE_POLL, "beat": ALONE_BEAT}
+    return engine.model_copy(update={k: v for k, v in seldom.items() if k not in engine.model_fields_set})
 
 
 def _renewed_at(runner: CurrentEngine) -> float:

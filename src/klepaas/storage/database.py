@@ -77,6 +77,8 @@ def _saying_unavailable() -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
         text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        if "syntax error" in text:
+            raise  # a statement of ours (a migration's) is wrong; the database is there
         if "disk is full" in text or "No space left" in text:
             raise DiskFull("The disk of the database is full.", hint="Free some space; nothing was lost.") from error
         # What the driver says (hosts, users) is for the operator's log, not for whoever asked.
