@@ -1,6 +1,7 @@
 """Releases to try a target with."""
 
 import hashlib
+import os
 from datetime import UTC, datetime
 
 from klepaas.domain.project import App, ProjectSettings
@@ -9,7 +10,11 @@ from klepaas.domain.release import Release
 NO_IMAGE = "sha256:" + "0" * 64
 
 
-def an_app(name: str = "shop-production-3fa2", project_id: str = "project-1") -> App:
+SHOP = f"shop-production-{os.getpid():x}"
+"""Of this worker's own: another one uses the same engine, where a container's name is unique."""
+
+
+def an_app(name: str = SHOP, project_id: str = "project-1") -> App:
     return App(project_id=project_id, environment="production", name=name)
 
 
