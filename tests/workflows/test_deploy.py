@@ -50,19 +50,6 @@ async def test_the_previous_release_is_kept_warm_and_older_ones_go(here: World) 
     assert ended[2].evidence["certificate"]["failed"] == 0
 
 
-async def test_a_release_that_still_has_clients_after_its_drain_is_ended_not_frozen(here: World) -> None:
-    """A websocket to a frozen process would hang; one that ends is told."""
-    project = await here.project(drain_timeout_s=0.3)
-    here.source.branches["main"] = [ONE, TWO]
-    async with here.node():
-        first = await here.ended(await here.deploy(project, ONE))
-        here.target.workloads[first.release_id or ""].connections = 1
-        second = await here.ended(await here.deploy(project, TWO))
-
-    assert Status.SUCCEEDED is second.status
-    assert [second.release_id] == list(here.target.workloads)
-
-
 async def test_a_failing_build_touches_nothing_and_says_why(here: World) -> None:
     project = await here.project()
     here.builder.failures.append(BuildFailed("The build failed at step 2.", evidence={"last_lines": ["boom"]}))

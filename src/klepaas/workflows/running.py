@@ -182,8 +182,7 @@ class Running:
     async def _retire(self, scene: Scene, old: Release) -> ReleaseRetired:
         drained = await self._drain(scene, old)
         kept = False
-        # A frozen release says nothing to clients it still has; ended properly, it closes their connections.
-        if drained and isinstance(scene.target, KeepsWarm) and self.warm_for > timedelta(0):
+        if isinstance(scene.target, KeepsWarm) and self.warm_for > timedelta(0):
             # The record first: a crash after it leaves a running old release, which the reconciler parks.
             await self.context.apps.warm(scene.app, old.id, scene.now() + self.warm_for)
             kept = await scene.target.park(scene.app, old)
@@ -193,8 +192,7 @@ class Running:
         return ReleaseRetired(release_id=old.id, kept_warm=kept, drained=drained)
 
     async def _drain(self, scene: Scene, old: Release) -> bool:
-        """Wait until the old release serves no connection, at most for the project's drain time. Where connections
-        cannot be seen, that time is all there is."""
+        """Wait until the old release serves no connection, at most for the project's drain time."""
         door, limit = scene.target, scene.project.settings.drain_timeout_s
         seen = await scene.target.observe(scene.app, old)
         if seen.health not in {Health.HEALTHY, Health.STARTING, Health.UNHEALTHY} or not isinstance(
@@ -205,9 +203,10 @@ class Running:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 while quiet < DRAINED_LOOKS:
-                    quiet = quiet + 1 if await door.open_connections(scene.app, old) == 0 else 0
+                    count = await door.open_connections(scene.app, old)
+                    quiet = quiet + 1 if count == 0 else 0
                     await asyncio.sleep(DRAIN_LOOK_S)
-        return quiet >= DRAINED_LOOKS or not await door.open_connections(scene.app, old)
+        return quiet >= DRAINED_LOOKS
 
     async def _sweep(self, scene: Scene, keep: set[str]) -> None:
         """Remove releases of this app that are neither live nor kept warm."""
