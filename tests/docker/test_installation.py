@@ -105,7 +105,8 @@ def _call(room: DockerDaemon, call: str) -> int:
     """Call a function of klepaas.docker.daemon in a short-lived process inside the room's namespace."""
     options = [
         *("--data-root", str(room.folder / "data"), "--exec-root", str(room.folder / "exec")),
-        *("--containerd-namespace", room.folder.name, "--containerd-plugins-namespace", f"{room.folder.name}-p"),
+        *("--containerd-namespace", room.containerd_namespace),
+        *("--containerd-plugins-namespace", f"{room.containerd_namespace}-p"),
     ]
     program = (
         "import asyncio, json\n"

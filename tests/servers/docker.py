@@ -34,6 +34,9 @@ class DockerDaemon:
         self.socket = self.folder / "docker.sock"
         self.host = f"unix://{self.socket}"
         self.netns = f"klepaas-{secrets.token_hex(4)}" if isolated else ""
+        self.containerd_namespace = (
+            f"klepaas-{secrets.token_hex(4)}"  # the folder's name may hold "_-", which is refused
+        )
         self.log = self.folder / "log"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -99,13 +102,13 @@ class DockerDaemon:
     def _command(self) -> list[str]:
         # nsenter rather than `ip netns exec`, which hides the cgroup mounts.
         inside = ["nsenter", f"--net=/var/run/netns/{self.netns}", "--"] if self.netns else []
-        namespace = self.folder.name
         return [
             *("setpriv", "--pdeathsig", "TERM", "--"),
             *inside,
             *("dockerd", "--host", self.host, "--pidfile", str(self.folder / "pid")),
             *("--data-root", str(self.folder / "data"), "--exec-root", str(self.folder / "exec")),
-            *("--containerd-namespace", namespace, "--containerd-plugins-namespace", f"{namespace}-plugins"),
+            *("--containerd-namespace", self.containerd_namespace),
+            *("--containerd-plugins-namespace", f"{self.containerd_namespace}-plugins"),
             *("--mtu", str(_uplink_mtu())),
         ]
 
