@@ -30,6 +30,10 @@ class Connection:
     created_at: datetime
     host: str | None = None
     """The one server that may be told the credential, as `Repository.host`; None: any its owner's projects name."""
+    installation_id: str | None = None
+    """Of a GitHub App connection: which account's installation of this klepaas's App it stands for."""
+    api_url: str | None = None
+    """Of a GitHub connection: its REST API, e.g. `https://api.github.com` or `https://ghe.example.org/api/v3`."""
 
     def check_may_open(self, repository: Repository) -> None:
         """Errors: Invalid when the credential must not or cannot be shown to the server of this repository."""

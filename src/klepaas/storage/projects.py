@@ -3,19 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 
 from klepaas.domain.project import Project, ProjectSettings
 from klepaas.domain.repository import Repository, SourceKind
 from klepaas.domain.status import Status
+from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer
 from klepaas.storage.tables import apps, deployments, projects, variables
 
 p, v = projects.c, variables.c
+Model = TypeVar("Model", bound=BaseModel)
 
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.UNKNOWN)
 
@@ -151,6 +154,9 @@ def _columns(project: Project) -> dict[str, Any]:
         "settings": project.settings.chosen(),
         "auto_deploy": project.auto_deploy,
         "connection_id": project.connection_id,
+        "rules": project.rules.model_dump(mode="json", exclude_defaults=True),
+        "github_repository_id": project.github_repository_id,
+        "github_installation_id": project.github_installation_id,
         "updated_at": project.updated_at,
     }
 
@@ -175,11 +181,16 @@ def _project(row: sa.Row[Any]) -> Project:
         connection_id=row.connection_id,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        rules=_known(TriggerRule, row.rules or {}),
+        github_repository_id=row.github_repository_id,
+        github_installation_id=row.github_installation_id,
     )
 
 
 def settings_from(stored: Mapping[str, Any]) -> ProjectSettings:
     """Settings as stored. Those only a newer version knows are left out."""
-    return ProjectSettings.model_validate(
-        {name: value for name, value in stored.items() if name in ProjectSettings.model_fields}
-    )
+    return _known(ProjectSettings, stored)
+
+
+def _known(model: type[Model], stored: Mapping[str, Any]) -> Model:
+    return model.model_validate({name: value for name, value in stored.items() if name in model.model_fields})
