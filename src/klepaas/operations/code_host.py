@@ -19,6 +19,7 @@ from klepaas.domain.github import (
     SentDelivery,
     StatusState,
 )
+from klepaas.domain.github_app import GitHubApp, Installation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,5 +90,12 @@ class CodeHost(Protocol):
     async def git_credential(self, connection: Connection, place: Place) -> Credential:
         """What git shows to fetch this one repository: the token itself, or one minted for this repository only."""
 
-    async def identify(self, connection: Connection) -> str:
-        """Who GitHub says this credential is: the App and account of an installation, or the login of a token."""
+    async def identify(self, connection: Connection, credential: Credential | None = None) -> str:
+        """Who GitHub says this credential is: the account of an installation of our App, or the login of a token.
+        A token that is not stored yet comes along as `credential`."""
+
+    async def installations(self) -> Sequence[Installation]:
+        """Where this klepaas's App is installed."""
+
+    async def create_app(self, code: str) -> GitHubApp:
+        """The App that GitHub made of our manifest, for the code it gave in return. A code works once."""

@@ -113,4 +113,5 @@ def _setting(error: ValueError) -> Invalid | None:
         return None
     first = error.errors(include_input=False, include_url=False)[0]
     name = "__".join(str(part) for part in first["loc"]).upper()
-    return Invalid(f"The setting KLEPAAS_{name} is not valid: {first['msg']}.", hint="Change or unset it.")
+    problem = first["msg"].removeprefix("Value error, ")
+    return Invalid(f"The setting KLEPAAS_{name} is not valid: {problem}.", hint="Change or unset it.")
