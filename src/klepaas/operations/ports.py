@@ -9,8 +9,7 @@ from klepaas.domain.actor import Scope
 from klepaas.domain.connection import Connection, Credential
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import DeploymentQueued, Event, Recorded
-from klepaas.domain.github import Received
-from klepaas.domain.github import RepositoryName
+from klepaas.domain.github import Received, RepositoryName
 from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import App, Project

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from klepaas.domain.github import RepositoryName
 from klepaas.domain.project import Project, ProjectSettings
 from klepaas.domain.repository import Repository, SourceKind
 from klepaas.domain.status import Status
@@ -53,6 +54,49 @@ class ProjectTable:
 
     async def list(self, owner_id: str | None) -> Sequence[Project]:
         return await self._where(*_owned_by(owner_id))
+
+    async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
+        named = (
+            sa.func.lower(p.github_owner) == repository.owner.lower(),
+            sa.func.lower(p.github_repo) == repository.name.lower(),
+        )
+        conditions = [p.repository_kind == SourceKind.GITHUB]
+        if repository.repository_id is None:
+            conditions += named
+        else:
+            unknown = sa.and_(p.github_repository_id.is_(None), *named)
+            conditions.append(sa.or_(p.github_repository_id == repository.repository_id, unknown))
+        if repository.installation_id is not None:
+            here = p.github_installation_id == repository.installation_id
+            conditions.append(sa.or_(p.github_installation_id.is_(None), here))
+        return await self._where(*conditions)
+
+    async def learn(self, known: Sequence[Project]) -> None:
+        statement = (
+            sa.update(projects)
+            .where(p.id == sa.bindparam("of_id"), p.updated_at == sa.bindparam("unchanged_since"))
+            .values(
+                repository_location=sa.bindparam("location"),
+                github_owner=sa.bindparam("owner"),
+                github_repo=sa.bindparam("repo"),
+                github_repository_id=sa.bindparam("repository_id"),
+                github_installation_id=sa.bindparam("installation_id"),
+            )
+        )
+        rows = [
+            {
+                "of_id": project.id,
+                "unchanged_since": project.updated_at,
+                "location": project.repository.location,
+                "owner": project.repository.owner,
+                "repo": project.repository.name,
+                "repository_id": project.github_repository_id,
+                "installation_id": project.github_installation_id,
+            }
+            for project in known
+        ]
+        async with self._database.write() as connection:
+            await connection.execute(statement, rows)
 
     async def change(self, project: Project, *, unchanged_since: datetime) -> Project:
         # Later than before even when the clock stands still: the time is what tells changes apart.
@@ -184,6 +228,7 @@ def _project(row: sa.Row[Any]) -> Project:
         rules=_known(TriggerRule, row.rules or {}),
         github_repository_id=row.github_repository_id,
         github_installation_id=row.github_installation_id,
+        pipeline_id=row.pipeline_id,
     )
 
 

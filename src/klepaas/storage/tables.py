@@ -275,8 +275,20 @@ branch_heads = sa.Table(
     sa.Column("sha", sa.String(40), nullable=False),
     sa.Column("etag", sa.String(255)),
     sa.Column("seen_at", Utc, nullable=False),
+    sa.Column("is_settled", sa.Boolean, nullable=False),
 )
-"""What the branch watcher saw last."""
+"""The newest commit of a branch that was decided about for a project."""
+
+branch_moves = sa.Table(
+    "branch_moves",
+    metadata,
+    sa.Column("repository", sa.String(255), primary_key=True),
+    sa.Column("ref", sa.String(255), primary_key=True),
+    sa.Column("after", sa.String(40), primary_key=True),
+    sa.Column("before", sa.String(40), primary_key=True),
+    sa.Column("at", Utc, nullable=False),
+)
+"""From where to where pushes moved a ref: the order of its commits while GitHub cannot be asked for it."""
 
 reports = sa.Table(
     "reports",

@@ -29,6 +29,7 @@ def upgrade() -> None:
     _deliveries()
     _decisions()
     _branch_heads()
+    _branch_moves()
     _reports()
 
 
@@ -89,8 +90,21 @@ def _branch_heads() -> None:
         sa.Column("sha", sa.String(40), nullable=False),
         sa.Column("etag", sa.String(255)),
         sa.Column("seen_at", Time, nullable=False),
+        sa.Column("is_settled", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "branch", name="pk_branch_heads"),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_branch_heads_project_id_projects"),
+    )
+
+
+def _branch_moves() -> None:
+    op.create_table(
+        "branch_moves",
+        sa.Column("repository", sa.String(255), nullable=False),
+        sa.Column("ref", sa.String(255), nullable=False),
+        sa.Column("after", sa.String(40), nullable=False),
+        sa.Column("before", sa.String(40), nullable=False),
+        sa.Column("at", Time, nullable=False),
+        sa.PrimaryKeyConstraint("repository", "ref", "after", "before", name="pk_branch_moves"),
     )
 
 
