@@ -3,7 +3,9 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LONGEST_PATTERN = 255
 
 
 class PushPolicy(StrEnum):
@@ -32,3 +34,15 @@ class TriggerRule(BaseModel):
     wait_for_checks: bool = False
     """Deploy a commit only once everything others check about it has passed."""
     after_rollback: AfterRollback = AfterRollback.DEPLOY
+
+    @field_validator("paths")
+    @classmethod
+    def _inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            path = pattern.removeprefix("!")
+            parts = path.split("/")
+            if not path or path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable():
+                raise ValueError(f"{pattern[:80]!r} is not a pattern inside the repository; give e.g. services/shop/**")
+            if len(pattern) > LONGEST_PATTERN:
+                raise ValueError(f"a pattern has at most {LONGEST_PATTERN} characters")
+        return value

@@ -68,7 +68,7 @@ class GitHub:
     async def head(self, place: Place, branch: str, *, etag: str | None = None) -> Head | None:
         path = f"/branches/{quote(branch, safe='')}"
         try:
-            answer = await self._get(place, CONTENTS, path, etag=etag, is_polling=True)
+            answer = await self._get(place, CONTENTS, path, etag=etag, is_polling=etag is not None)
         except RepositoryNotFound as missing:
             if not str(missing.evidence.get("words", "")).lower().startswith("branch"):
                 raise
@@ -115,8 +115,8 @@ class GitHub:
             return answers.comparison(answer.data)
 
     async def checks(self, place: Place, sha: str, *, without: str) -> Checks:
-        runs = await self._pages(place, CHECKS, f"/commits/{sha}/check-runs", key="check_runs", is_polling=True)
-        statuses = await self._pages(place, CHECKS, f"/commits/{sha}/status", key="statuses", is_polling=True)
+        runs = await self._pages(place, CHECKS, f"/commits/{sha}/check-runs", key="check_runs")
+        statuses = await self._pages(place, CHECKS, f"/commits/{sha}/status", key="statuses")
         with _understood():
             return answers.checks(runs, statuses, without=without)
 
@@ -287,12 +287,9 @@ class GitHub:
         *,
         key: str | None = None,
         params: Mapping[str, str | int] | None = None,
-        is_polling: bool = False,
     ) -> list[Any]:
         async def ask(api: RestApi, shown: Shown) -> list[Any]:
-            return await _all_pages(
-                api, shown, f"{_path(place)}{path}", key, params or {}, repository=_name(place), is_polling=is_polling
-            )
+            return await _all_pages(api, shown, f"{_path(place)}{path}", key, params or {}, repository=_name(place))
 
         return await self._access.about(place, permissions, ask)
 
@@ -305,14 +302,13 @@ async def _all_pages(
     params: Mapping[str, str | int],
     *,
     repository: str | None = None,
-    is_polling: bool = False,
 ) -> list[Any]:
     """The entries of a listing, which stand under `key` or are the whole answer."""
     found: list[Any] = []
     page = path
     query: Mapping[str, str | int] | None = {**params, "per_page": PAGE}
     for _ in range(MAX_PAGES):
-        answer = await api.get(page, shown=shown, repository=repository, params=query, is_polling=is_polling)
+        answer = await api.get(page, shown=shown, repository=repository, params=query)
         with _understood():
             found += answer.data[key] if key is not None else answer.data
         if answer.next_page is None:
