@@ -20,12 +20,12 @@ from klepaas.docker.engine import DockerEngine
 from klepaas.domain.github_app import GitHubApp
 from klepaas.errors import EngineUnavailable, KlepaasError, Outside, Unavailable
 from klepaas.github.client import GitHub
-from klepaas.operations import pushes, tokens
+from klepaas.operations import tokens
 from klepaas.operations.context import Context
 from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
-from klepaas.operations.intake import Intake
+from klepaas.operations.intake import Intake, decide
 from klepaas.operations.ports import Lost
 from klepaas.settings import EngineSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
@@ -158,6 +158,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         apps=AppTable(database),
         releases=ReleaseTable(database, sealer, clock),
         deployments=deployments,
+        branches=BranchTable(database, clock),
         deliveries=DeliveryTable(database),
         connections=connections,
         owners=OwnerTable(database),
@@ -213,14 +214,8 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         runner=runner,
         deploy=deploy,
         work=home.work,
-        intake=Intake(context, _decide, budget=settings.webhooks.answer_within),
+        intake=Intake(context, decide, budget=settings.webhooks.answer_within),
     )
-
-
-async def _decide(context: Context, told: Push | PublishedRelease, delivery_id: str) -> Sequence[Verdict]:
-    if isinstance(told, Push):
-        return await pushes.decide_push(context, told, delivery_id=delivery_id)
-    return await pushes.decide_release(context, told, delivery_id=delivery_id)
 
 
 class Door(Protocol):

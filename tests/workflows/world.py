@@ -29,6 +29,7 @@ from klepaas.storage.branches import BranchTable
 from klepaas.storage.build_logs import BuildLogFiles
 from klepaas.storage.connections import ConnectionTable
 from klepaas.storage.database import Database
+from klepaas.storage.deliveries import DeliveryTable
 from klepaas.storage.deployments import DeploymentTable
 from klepaas.storage.github_app import GitHubAppTable
 from klepaas.storage.migrate import migrate
@@ -161,6 +162,7 @@ async def world(
         releases=ReleaseTable(database, sealer, clock),
         deployments=table,
         branches=BranchTable(database, clock),
+        deliveries=DeliveryTable(database),
         connections=connections,
         owners=OwnerTable(database),
         tokens=TokenTable(database),

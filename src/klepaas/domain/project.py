@@ -108,6 +108,8 @@ class Project:
     github_repository_id: int | None = None
     """GitHub's own number of the repository, once it was learnt: it survives a rename."""
     github_installation_id: str | None = None
+    pipeline_id: str | None = None
+    """Of its pipeline at the provider, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
