@@ -37,7 +37,7 @@ def pull_request(data: Any) -> PullRequest:
         title=str(data["title"] or ""),
         merged_at=_time(data["merged_at"]),
         base_branch=str(data["base"]["ref"]),
-        merge_commit_sha=data["merge_commit_sha"],
+        merge_commit_sha=data.get("merge_commit_sha"),
     )
 
 
@@ -54,9 +54,9 @@ def comparison(data: Any) -> Comparison:
 
 
 def checks(runs: Sequence[Any], statuses: Sequence[Any], *, without: str) -> Checks:
-    """All of them together, ours left out."""
+    """All of them together; ours, whose context begins with `without`, left out."""
     said = [_check_run(each) for each in runs]
-    said += [_status(each["state"]) for each in statuses if each["context"] != without]
+    said += [_status(each["state"]) for each in statuses if not each["context"].startswith(without)]
     if Checks.FAILED in said:
         return Checks.FAILED
     return Checks.PENDING if Checks.PENDING in said else Checks.PASSED

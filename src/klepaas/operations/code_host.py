@@ -55,7 +55,7 @@ class CodeHost(Protocol):
         """How `head` lies to `base`."""
 
     async def checks(self, place: Place, sha: str, *, without: str) -> Checks:
-        """What others say of the commit; `without` is the context of our own status, which does not count."""
+        """What others say of the commit; `without` is how the contexts of our own statuses begin: they do not count."""
 
     async def set_status(
         self, place: Place, sha: str, *, context: str, state: StatusState, description: str, url: str | None

@@ -18,6 +18,7 @@ from klepaas.domain.github import ZERO_SHA, Checks, Lineage, PublishedRelease, P
 from klepaas.domain.path_filter import any_counts
 from klepaas.domain.project import Project
 from klepaas.domain.push_rules import verdict
+from klepaas.domain.repository import SourceKind
 from klepaas.domain.trigger_rule import AfterRollback, PushPolicy
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import BranchNotFound, KlepaasError, Unavailable
@@ -52,7 +53,7 @@ async def decide_push(context: Context, push: Push, *, delivery_id: str, trigger
     """One verdict for each project of the repository; none when nobody registered it.
 
     Errors: Unavailable when our own memory is away; never because GitHub is."""
-    projects = await _projects(context, push.repository)
+    projects = await projects_of(context, push.repository)
     found = {
         project.id: verdict(project, project.environment, Outcome.IGNORED, push_rules.NOT_MAIN_BRANCH)
         for project in projects
@@ -68,7 +69,7 @@ async def decide_release(context: Context, release: PublishedRelease, *, deliver
     """One verdict for each project of the repository: a published release goes to `production`.
 
     Errors: Unavailable when GitHub cannot say now which commit the tag names, or our own memory is away."""
-    projects = await _projects(context, release.repository)
+    projects = await projects_of(context, release.repository)
     refused = {project.id: push_rules.refused_release(project, release) for project in projects}
     wanted = [project for project in projects if refused[project.id] is None]
     found = {
@@ -82,7 +83,7 @@ async def decide_release(context: Context, release: PublishedRelease, *, deliver
     return [found[project.id] for project in projects]
 
 
-async def _projects(context: Context, repository: RepositoryName) -> Sequence[Project]:
+async def projects_of(context: Context, repository: RepositoryName) -> Sequence[Project]:
     """The projects of this repository, as it is called now."""
     found = await context.projects.of_repository(repository)
     current = [_as_named(project, repository) for project in found]
@@ -95,7 +96,7 @@ async def _projects(context: Context, repository: RepositoryName) -> Sequence[Pr
 def _as_named(project: Project, repository: RepositoryName) -> Project:
     """The project with what the message says of its repository: its ids, and its name after a rename."""
     known = project.repository
-    if (known.owner, known.name) != (repository.owner, repository.name):
+    if known.kind is SourceKind.GITHUB and (known.owner, known.name) != (repository.owner, repository.name):
         before = f"{known.owner}/{known.name}.git"
         location = known.location.removesuffix(before) + f"{repository.full_name}.git"
         known = replace(known, owner=repository.owner, name=repository.name, location=location)
@@ -208,7 +209,8 @@ class _PushDecision:
         earlier = await self.context.deployments.of_commit(project.id, project.environment, sha)
         if earlier is not None and self._led_to(earlier, head):
             return _Decided(_repeated(project, earlier), asked_at=earlier.created_at)
-        place = await self._place_in_branch(newest, head)
+        bases = await self._asked_for(project, newest, head)
+        place = await self._place_in_branch(bases, is_new=earlier is None)
         if place.newer is not None:
             if earlier is not None:
                 return _Decided(_repeated(project, earlier), is_head=False)
@@ -232,25 +234,38 @@ class _PushDecision:
             return earlier.trigger in OUR_TRIGGERS
         return earlier.created_at >= head.seen_at
 
-    async def _place_in_branch(self, newest: Deployment | None, head: DecidedHead | None) -> "_PlaceInBranch":
-        """Whether something newer than the pushed commit was asked for already."""
+    async def _asked_for(self, project: Project, newest: Deployment | None, head: DecidedHead | None) -> set[str]:
+        """The newest other commits that were asked for: what runs or is about to, and the branch's head even when its
+        deployment failed. A head that was not to be deployed is no reason to leave one before it out."""
+        found = {newest.commit_sha} if newest is not None and newest.commit_sha is not None else set()
+        if head is None or head.sha in {*found, self.push.after}:
+            return found
+        tried = await self.context.deployments.of_commit(project.id, project.environment, head.sha)
+        return found if tried is None else {*found, head.sha}
+
+    async def _place_in_branch(self, bases: Collection[str], *, is_new: bool) -> "_PlaceInBranch":
+        """Whether something newer than the pushed commit was asked for already. `is_new`: the commit never was."""
         sha, push = self.push.after, self.push
-        bases = {base for base in (newest.commit_sha if newest else None, head.sha if head else None) if base}
-        bases.discard(sha)
         if not bases:
-            return _PlaceInBranch()
-        if bases == {push.before} and not push.forced:
             return _PlaceInBranch()
         now = await self.questions.head(push.branch or "")
         if now is not None and now.sha == sha:
             return _PlaceInBranch()
+        if now is not None and (not is_new or not await self._is_part_of(now.sha)):
+            return _PlaceInBranch(newer=now.sha)
+        if now is None and is_new and bases == {push.before}:
+            return _PlaceInBranch(is_certain=False)
         for base in sorted(bases):
-            newer = await self._is_newer(base, is_head_known=now is not None)
-            if newer:
+            if await self._is_newer(base, is_head_known=now is not None, is_new=is_new):
                 return _PlaceInBranch(newer=base)
         return _PlaceInBranch(is_certain=now is not None)
 
-    async def _is_newer(self, base: str, *, is_head_known: bool) -> bool:
+    async def _is_part_of(self, head: str) -> bool:
+        """Whether the branch still holds the pushed commit. In doubt it does."""
+        compared = await self.questions.compare(self.push.after, head)
+        return compared is None or compared.lineage is Lineage.AHEAD
+
+    async def _is_newer(self, base: str, *, is_head_known: bool, is_new: bool) -> bool:
         compared = await self.questions.compare(base, self.push.after)
         if compared is not None and compared.lineage in {Lineage.AHEAD, Lineage.IDENTICAL}:
             return False
@@ -262,7 +277,8 @@ class _PushDecision:
         moves = await self.context.branches.moves(_key_of(self.push.repository), self.push.ref)
         went_on = push_rules.happened_before(self.push.after, base, moves)
         came_from = push_rules.happened_before(base, self.push.after, moves)
-        return went_on and not came_from
+        # A branch that went to and fro: a commit that comes back is left to the watcher, which sees where it ended.
+        return went_on and not (came_from and is_new)
 
     async def _touches(self, project: Project, newest: Deployment | None) -> "_Answer":
         """Whether a file the project is about changed since what runs or is about to."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from klepaas.domain.connection import ConnectionKind
 from klepaas.domain.github import RepositoryName
 from klepaas.domain.project import Project, ProjectSettings
 from klepaas.domain.repository import Repository, SourceKind
@@ -16,11 +17,12 @@ from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer
-from klepaas.storage.tables import apps, deployments, projects, variables
+from klepaas.storage.tables import apps, connections, deployments, projects, variables
 
 p, v = projects.c, variables.c
 Model = TypeVar("Model", bound=BaseModel)
 
+GITHUB_KINDS = (ConnectionKind.GITHUB_APP, ConnectionKind.GITHUB_TOKEN)
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.UNKNOWN)
 
 
@@ -37,7 +39,7 @@ class ProjectTable:
 
     async def add(self, project: Project) -> Project:
         """The project with its number. Errors: Conflict when its owner has a project of this name."""
-        columns = {**_columns(project), "id": project.id, "created_at": project.created_at}
+        columns = {**columns_of(project), "id": project.id, "created_at": project.created_at}
         try:
             async with self._database.write() as connection:
                 number = await connection.scalar(sa.insert(projects).values(**columns).returning(p.number))
@@ -56,16 +58,12 @@ class ProjectTable:
         return await self._where(*_owned_by(owner_id))
 
     async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
-        named = (
-            sa.func.lower(p.github_owner) == repository.owner.lower(),
-            sa.func.lower(p.github_repo) == repository.name.lower(),
-        )
-        conditions = [p.repository_kind == SourceKind.GITHUB]
+        named = sa.or_(_is_called(repository), _is_at(repository))
         if repository.repository_id is None:
-            conditions += named
+            conditions = [named]
         else:
-            unknown = sa.and_(p.github_repository_id.is_(None), *named)
-            conditions.append(sa.or_(p.github_repository_id == repository.repository_id, unknown))
+            unknown = sa.and_(p.github_repository_id.is_(None), named)
+            conditions = [sa.or_(p.github_repository_id == repository.repository_id, unknown)]
         if repository.installation_id is not None:
             here = p.github_installation_id == repository.installation_id
             conditions.append(sa.or_(p.github_installation_id.is_(None), here))
@@ -106,7 +104,7 @@ class ProjectTable:
                 found = await connection.execute(
                     sa.update(projects)
                     .where(p.id == project.id, p.updated_at == unchanged_since, p.retired_at.is_(None))
-                    .values(**_columns(changed))
+                    .values(**columns_of(changed))
                 )
         except sa.exc.IntegrityError as error:
             raise _taken(project) from error
@@ -175,6 +173,22 @@ class ProjectTable:
             return [_project(row) for row in await connection.execute(query)]
 
 
+def _is_called(repository: RepositoryName) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        p.repository_kind == SourceKind.GITHUB,
+        sa.func.lower(p.github_owner) == repository.owner.lower(),
+        sa.func.lower(p.github_repo) == repository.name.lower(),
+    )
+
+
+def _is_at(repository: RepositoryName) -> sa.ColumnElement[bool]:
+    """Named by its address, with a connection that says that this is a GitHub."""
+    location, address = sa.func.lower(p.repository_location), f"/{repository.full_name.lower()}"
+    at_github = sa.exists().where(connections.c.id == p.connection_id, connections.c.kind.in_(GITHUB_KINDS))
+    here = sa.or_(location.endswith(address, autoescape=True), location.endswith(f"{address}.git", autoescape=True))
+    return sa.and_(p.repository_kind == SourceKind.URL, here, at_github)
+
+
 def _owned_by(owner_id: str | None) -> tuple[sa.ColumnElement[bool], ...]:
     return () if owner_id is None else (p.owner_id == owner_id,)
 
@@ -183,7 +197,7 @@ def _taken(project: Project) -> Conflict:
     return Conflict(f"There is already a project named {project.name}.", hint="Choose another name.")
 
 
-def _columns(project: Project) -> dict[str, Any]:
+def columns_of(project: Project) -> dict[str, Any]:
     """What a change may change."""
     return {
         "owner_id": project.owner_id,
