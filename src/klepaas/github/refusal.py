@@ -3,7 +3,7 @@
 import httpx
 
 from klepaas.domain.connection import Connection
-from klepaas.errors import AuthenticationFailed, KlepaasError, Rejected, RepositoryNotFound, Unavailable
+from klepaas.errors import AuthenticationFailed, CommitNotFound, KlepaasError, Rejected, RepositoryNotFound, Unavailable
 from klepaas.logs import without_secrets
 
 MAX_WORDS = 300
@@ -29,6 +29,8 @@ def refusal(answer: httpx.Response, *, who: str, repository: str | None, secret:
                 hint="Correct the name, or give the project a connection that may read it.",
                 evidence=evidence,
             )
+        case 422 if words.startswith("No commit found"):
+            return CommitNotFound(f"GitHub does not know this commit in {repository}.", evidence=evidence)
         case 403:
             return Rejected(
                 f"GitHub does not allow this to {who}. {said}",
