@@ -11,7 +11,17 @@ from klepaas.interfaces.api.body_limit import BodyLimit
 from klepaas.interfaces.api.door import Door, Guarded, Passes
 from klepaas.interfaces.api.metrics import Metrics
 from klepaas.interfaces.api.request_line import RequestLine
-from klepaas.interfaces.api.v1 import connections, deliveries, deployments, health, metrics, projects, rollbacks, tokens
+from klepaas.interfaces.api.v1 import (
+    connections,
+    deliveries,
+    deployments,
+    github_app,
+    health,
+    metrics,
+    projects,
+    rollbacks,
+    tokens,
+)
 from klepaas.interfaces.api.v1.parameters import PREFIX
 from klepaas.interfaces.api.webhook import WebhookDoor, described
 from klepaas.operations.context import Context
@@ -29,6 +39,7 @@ ROUTERS = (
     rollbacks.router,
     connections.router,
     tokens.router,
+    github_app.router,
     deliveries.router,
     document,
 )
