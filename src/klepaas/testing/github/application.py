@@ -51,7 +51,7 @@ class Application:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        path = request.url.path
+        path = scope["path"]  # as it is after decoding: a `#` in it begins no fragment
         if path == "/_control":
             await (await self._control(request))(scope, receive, send)
             return
