@@ -45,7 +45,6 @@ class Application:
         self.api = Api(world)
         self._git, self._web = GitHttp(world, self.api), Web(world)
         self.requests: list[Requested] = []
-        self.ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,7 +101,7 @@ class Application:
         return JSONResponse({"message": words, "documentation_url": _LIMITS}, fault.status or 403, headers), caller
 
     async def _hang(self, fault: Fault) -> None:
-        while not self.ending and any(other is fault for other in self._world.faults.requests):  # noqa: ASYNC110 - cleared from another thread
+        while any(other is fault for other in self._world.faults.requests):  # noqa: ASYNC110 - cleared from another thread
             await asyncio.sleep(0.05)
 
     def _write_down(self, request: Request, path: str, status: int, token: TokenKind, *, counted: bool) -> None:

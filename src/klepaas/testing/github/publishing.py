@@ -19,7 +19,7 @@ async def create_release(
     prerelease: bool = False,
     by: Account,
 ) -> Release:
-    """A draft makes no tag and is told nobody. Errors: LookupError when `target` is no commit."""
+    """A draft makes no tag and is only said to be `created`. Errors: LookupError when `target` is no commit."""
     made = Release(
         id=world.next_id("release"),
         tag=tag,
@@ -33,20 +33,38 @@ async def create_release(
         published_at=None,
     )
     if not draft:
-        await publish(world, repository, made, by=by)
+        await _make_tag(world, repository, made, by=by)
+        made.draft, made.published_at = False, world.now()
     repository.releases[made.id] = made
+    _tell(world, repository, made, "created", by)
+    if not draft:
+        _tell_published(world, repository, made, by)
     return made
 
 
 async def publish(world: World, repository: Repository, release: Release, *, by: Account) -> None:
+    """Publish a draft. Errors: LookupError when its target is no commit."""
+    await _make_tag(world, repository, release, by=by)
+    release.draft, release.published_at = False, world.now()
+    _tell_published(world, repository, release, by)
+
+
+async def _make_tag(world: World, repository: Repository, release: Release, *, by: Account) -> None:
     ref = f"refs/tags/{release.tag}"
-    if ref not in repository.git.refs:
+    async with repository.writing:
+        if ref in repository.git.refs:
+            return
         sha = await repository.git.resolve(release.target)
         if sha is None:
             raise LookupError(release.target)
         await change_ref(world, repository, ref, sha, by=by)
-    release.draft, release.published_at = False, world.now()
-    last = "prereleased" if release.prerelease else "released"
-    for action in ("created", "published", last):
-        facts = release.json(repository.api(world.links), repository.web(world.links), world.links)
-        world.tell("release", repository, {"release": facts}, sender=by, action=action)
+
+
+def _tell_published(world: World, repository: Repository, release: Release, by: Account) -> None:
+    for action in ("published", "prereleased" if release.prerelease else "released"):
+        _tell(world, repository, release, action, by)
+
+
+def _tell(world: World, repository: Repository, release: Release, action: str, by: Account) -> None:
+    facts = release.json(repository.api(world.links), repository.web(world.links), world.links)
+    world.tell("release", repository, {"release": facts}, sender=by, action=action)

@@ -21,6 +21,7 @@ from klepaas.testing.github.control import Control
 from klepaas.testing.github.faults import Faults
 from klepaas.testing.github.handle import StandInRepository
 from klepaas.testing.github.hooks import Delivery
+from klepaas.testing.github.repository import Repository
 from klepaas.testing.github.shapes import Links
 from klepaas.testing.github.world import World
 
@@ -51,6 +52,7 @@ class StandInGitHub:
         self.app: App = self.world.create_app(app_slug, webhook_secret="trial-webhook-secret", events=EVENTS)
         self._application = Application(self.world, Control(self).respond)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
         self._server: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True, name="stand-in-github")
 
@@ -62,14 +64,13 @@ class StandInGitHub:
         while self._server is None or not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the stand-in GitHub did not start")
-            time.sleep(0.005)
+            time.sleep(0.002)
         return self
 
     def stop(self) -> None:
         """End it and remove its repositories (those in a `folder` that was given stay)."""
-        self._application.ending = True
-        if self._server is not None:
-            self._server.should_exit = True
+        if self._loop is not None and self._ending is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join(PATIENCE_S)
         self._socket.close()
         if self._own_folder:
@@ -98,9 +99,11 @@ class StandInGitHub:
         default_branch: str = "main",
     ) -> StandInRepository:
         """With `files` in a first commit; that one causes no webhook."""
-        found = self.call(
-            lambda: self.world.create_repository(full_name, private=private, default_branch=default_branch)
-        )
+
+        async def created() -> Repository:
+            return self.world.create_repository(full_name, private=private, default_branch=default_branch)
+
+        found = self.call(created)
         made = StandInRepository(self.world, found, self._do)
         if files:
             made.commit(dict(files), message="First commit", branch=default_branch, quiet=True)
@@ -257,8 +260,7 @@ class StandInGitHub:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        # A long list of requests that hang must not keep the end waiting.
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         config = uvicorn.Config(
             self._application,
             http="httptools",
@@ -268,16 +270,22 @@ class StandInGitHub:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
-        posting = asyncio.create_task(self.world.postman.work())
-        self._server = server
-        try:
-            await server.serve(sockets=[self._socket])
-        finally:
-            posting.cancel()
-            await asyncio.gather(posting, return_exceptions=True)
+        self._server = uvicorn.Server(config)
+        tasks = [
+            asyncio.create_task(self._server.serve(sockets=[self._socket])),
+            asyncio.create_task(self.world.postman.work()),
+        ]
+        await self._ending.wait()
+        # Not uvicorn's own end, which takes a fifth of a second and waits for requests that hang.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening in self._server.servers:
+            listening.close()
+        for connection in list(self._server.server_state.connections):
+            if (transport := getattr(connection, "transport", None)) is not None:
+                transport.abort()
 
     def _ids(self, repositories: Sequence[StandInRepository | str], owner: str) -> list[int]:
         names = [r.full_name if isinstance(r, StandInRepository) else r for r in repositories]

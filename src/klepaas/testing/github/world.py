@@ -56,11 +56,11 @@ class World:
 
     # Repositories
 
-    async def create_repository(self, full_name: str, *, private: bool, default_branch: str) -> Repository:
+    def create_repository(self, full_name: str, *, private: bool, default_branch: str) -> Repository:
         owner, _, name = full_name.partition("/")
         number = self.next_id("repository")
         git = GitRepository(self.folder / f"{number}.git")
-        await git.create(default_branch)
+        git.create(default_branch)
         made = Repository(
             id=number,
             name=name,
