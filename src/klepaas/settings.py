@@ -84,6 +84,12 @@ class WebhookSettings(_Part):
     """How long deliveries stay in the inbox after they were decided."""
 
 
+class BranchesSettings(_Part):
+    interval: timedelta = timedelta(seconds=60)
+    """Rest between two looks at the branches that deploy by themselves. Webhooks are quicker; this finds what they
+    missed."""
+
+
 class ServerSettings(_Part):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8700
@@ -151,6 +157,7 @@ class Settings(BaseSettings):
     docker: DockerSettings = DockerSettings()
     proxy: ProxySettings = ProxySettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
+    branches: BranchesSettings = BranchesSettings()
     server: ServerSettings = ServerSettings()
     webhooks: WebhookSettings = WebhookSettings()
     testing: TestingSettings = TestingSettings()

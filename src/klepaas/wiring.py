@@ -49,6 +49,7 @@ from klepaas.storage.releases import ReleaseTable
 from klepaas.storage.tokens import TokenTable
 from klepaas.targets.local.adapter import LocalTarget
 from klepaas.testing.faults import reached_from
+from klepaas.watchers.branches import Branches
 from klepaas.watchers.inbox import Inbox
 from klepaas.watchers.workloads import Workloads
 from klepaas.workflows import leftovers, watchdog
@@ -261,6 +262,7 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
             asyncio.create_task(_carry_deployments(parts)),
             asyncio.create_task(_watch(parts)),
             asyncio.create_task(_look_into_inbox(parts)),
+            asyncio.create_task(_watch_branches(parts)),
             asyncio.create_task(stopped.wait()),
         ]
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -335,6 +337,15 @@ async def _look_into_inbox(parts: Parts) -> None:
         leads=lambda: _leads(parts),
         keep=parts.settings.webhooks.keep,
         alone=parts.database.is_sqlite,
+    ).run()
+
+
+async def _watch_branches(parts: Parts) -> None:
+    await Branches(
+        context=parts.context,
+        intake=parts.intake,
+        interval=parts.settings.branches.interval,
+        leads=lambda: _leads(parts),
     ).run()
 
 

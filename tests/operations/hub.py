@@ -1,5 +1,6 @@
 """A klepaas and a GitHub in memory, with words for what happens between them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,15 +18,17 @@ from klepaas.domain.events import (
     TrafficShiftDecided,
     TrafficShifted,
 )
-from klepaas.domain.github import PublishedRelease, Push
+from klepaas.domain.github import PublishedRelease, Push, Received
 from klepaas.domain.project import Project
 from klepaas.domain.status import Stage, Status
 from klepaas.domain.trigger_rule import PushPolicy, TriggerRule
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.operations import pushes
 from klepaas.operations.context import Context
+from klepaas.operations.intake import Intake, decide
 from klepaas.storage.queue import DeploymentQueue
 from klepaas.testing.code_host import MemoryCodeHost
+from klepaas.watchers.branches import Branches
 from tests.workflows.world import World
 
 EVERY_PUSH = TriggerRule(pushes=PushPolicy.EVERY_PUSH)
@@ -62,6 +65,19 @@ class Hub:
         world.context = replace(world.context, github=github, clock=clock)
         return cls(world, github, clock)
 
+    def watcher(self, **changes: Any) -> Branches:
+        async def leads() -> bool:
+            return True
+
+        intake = Intake(self.context, decide, budget=timedelta(seconds=5))
+        parts = {"context": self.context, "intake": intake, "interval": timedelta(seconds=60), "leads": leads}
+        return Branches(**{**parts, **changes})
+
+    async def looks(self) -> None:
+        """The watcher, once, a while later."""
+        self.clock.time += timedelta(minutes=20)
+        await self.watcher().look()
+
     @property
     def context(self) -> Context:
         return self.world.context
@@ -83,6 +99,25 @@ class Hub:
     async def arrives(self, push: Push, *, delivery: str | None = None, trigger: str = "push") -> Sequence[Verdict]:
         delivery_id = delivery or f"delivery-{next(self._deliveries)}"
         return await pushes.decide_push(self.context, push, delivery_id=delivery_id, trigger=trigger)
+
+    async def stored(self, push: Push, *, delivery: str) -> None:
+        """As it arrives by the webhook: kept in the inbox, then decided."""
+        body = {
+            "ref": push.ref,
+            "before": push.before,
+            "after": push.after,
+            "repository": {
+                "id": push.repository.repository_id,
+                "name": push.repository.name,
+                "owner": {"login": push.repository.owner},
+            },
+            "head_commit": {"message": push.message},
+            "pusher": {"name": push.pusher},
+        }
+        received = Received(
+            id=delivery, event="push", body=json.dumps(body).encode(), received_at=self.clock.now(), headers={}
+        )
+        await Intake(self.context, decide, budget=timedelta(seconds=5)).receive(received, until_recorded=True)
 
     async def meant(self, push: Push, **more: Any) -> Verdict:
         """What the push meant for the only project there is."""

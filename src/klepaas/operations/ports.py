@@ -230,6 +230,9 @@ class Branches(Protocol):
 
     async def forget_old_moves(self) -> None: ...
 
+    async def known(self) -> Sequence[DecidedHead]:
+        """Of all projects that deploy by themselves."""
+
 
 class Releases(Protocol):
     async def create(
@@ -402,6 +405,10 @@ class Deliveries(Protocol):
 
     async def known(self, delivery_ids: Collection[str]) -> Collection[str]:
         """Which of these ids are in the inbox."""
+
+    async def waiting(self) -> Sequence[StoredDelivery]:
+        """What waits for something (the commit's checks) for one project at least, in the order it came; some hundred
+        at most."""
 
     async def prune(self, *, received_before: datetime) -> int:
         """Forget what was decided and is older, at most some thousand at once. Returns how many."""

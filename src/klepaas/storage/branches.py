@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from klepaas.operations.ports import Clock, DecidedHead
 from klepaas.storage.database import Database
-from klepaas.storage.tables import branch_heads, branch_moves
+from klepaas.storage.tables import branch_heads, branch_moves, projects
 from klepaas.storage.words import keepable
 
 h, m = branch_heads.c, branch_moves.c
@@ -83,6 +83,12 @@ class BranchTable:
         long_ago = self._clock.now() - REMEMBERED_FOR
         async with self._database.write() as connection:
             await connection.execute(sa.delete(branch_moves).where(m.at < long_ago))
+
+    async def known(self) -> Sequence[DecidedHead]:
+        ours = sa.select(branch_heads).join(projects, projects.c.id == h.project_id)
+        query = ours.where(projects.c.auto_deploy, projects.c.retired_at.is_(None))
+        async with self._database.read() as connection:
+            return [_head(row) for row in await connection.execute(query)]
 
     def _insert(self, table: sa.Table) -> Any:
         """An INSERT that may meet a row; the two dialects write it alike, and SQLAlchemy types it apart."""

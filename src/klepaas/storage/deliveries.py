@@ -30,6 +30,7 @@ MOST_AT_ONCE = 256
 """Rows of one transaction: others want to write, too."""
 BYTES_AT_ONCE = 32 * 2**20
 PRUNED_AT_ONCE = 2000
+WAITING_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,12 @@ class DeliveryTable:
     async def known(self, delivery_ids: Collection[str]) -> Collection[str]:
         async with self.database.read() as connection:
             return set(await connection.scalars(sa.select(d.id).where(d.id.in_(delivery_ids))))
+
+    async def waiting(self) -> Sequence[StoredDelivery]:
+        some = sa.select(c.delivery_id).where(c.outcome == Outcome.WAITING)
+        query = _without_bodies().where(d.id.in_(some)).order_by(d.number).limit(WAITING_AT_ONCE)
+        async with self.database.read() as connection:
+            return [_delivery(row) for row in await connection.execute(query)]
 
     async def prune(self, *, received_before: datetime) -> int:
         old = sa.select(d.id).where(d.received_at < received_before, d.decided_at.is_not(None))

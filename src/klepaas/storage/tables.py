@@ -264,6 +264,7 @@ decisions = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("deployment_id", sa.String(40)),
     sa.Column("decided_at", Utc, nullable=False),
+    sa.Index("waiting_decisions", "delivery_id", **_where("outcome = 'waiting'")),
 )
 """What one delivery meant for each project of its repository."""
 

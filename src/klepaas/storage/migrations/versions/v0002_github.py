@@ -80,6 +80,8 @@ def _decisions() -> None:
         sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name="fk_decisions_delivery_id_deliveries"),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_decisions_project_id_projects"),
     )
+    waiting = _where("outcome = 'waiting'")
+    op.create_index("waiting_decisions", "decisions", ["delivery_id"], unique=False, **waiting)
 
 
 def _branch_heads() -> None:
