@@ -1,6 +1,7 @@
 """The stand-in in a process of its own, steered by `/_control`."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,3 +65,16 @@ def test_it_ends_with_its_parent(program: subprocess.Popen[bytes]) -> None:
     program.stdin.close()
 
     assert 0 == program.wait(20)
+
+
+def test_it_leaves_nothing_behind_when_it_is_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "klepaas.testing.github", "--stay"]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=env) as program:
+        about(program)
+        before = list(tmp_path.iterdir())
+        program.terminate()
+
+        assert 0 == program.wait(20)
+    assert 1 == len(before)
+    assert [] == list(tmp_path.iterdir())

@@ -155,6 +155,28 @@ def test_a_repositorys_own_webhook_has_its_own_secret_and_the_same_guid(
     assert "installation" not in own.payload
 
 
+def test_a_repositorys_own_webhook_is_made_listed_and_sent_again_by_rest(
+    github: StandInGitHub, shop: StandInRepository, receiver: Receiver, dana: httpx.Client
+) -> None:
+    hooks = "/repos/team/shop/hooks"
+    config = {"url": receiver.url, "secret": "legacy", "content_type": "form"}
+    hook = dana.post(hooks, json={"config": config, "events": ["push"]}).json()["id"]
+    shop.commit({"a": "a"})
+    shop.publish_release("v1")
+    github.wait_for_webhooks()
+    sent = dana.get(f"{hooks}/{hook}/deliveries").json()
+    again = dana.post(f"{hooks}/{hook}/deliveries/{sent[-1]['id']}/attempts")
+    github.wait_for_webhooks()
+
+    assert [hook] == [found["id"] for found in dana.get(hooks).json()]
+    assert "legacy" not in dana.get(f"{hooks}/{hook}").text
+    assert 202 == again.status_code
+    assert ["ping", "push", "push", "ping"] == receiver.events
+    assert receiver.received[1].body.startswith(b"payload=%7B")
+    assert 204 == dana.delete(f"{hooks}/{hook}").status_code
+    assert [] == dana.get(hooks).json()
+
+
 def test_deliveries_are_listed_newest_first_page_by_page(
     github: StandInGitHub, shop: StandInRepository, told: Receiver
 ) -> None:

@@ -5,6 +5,7 @@ Its parent holds the other end of stdin; however the parent ends, that pipe ends
 import argparse
 import contextlib
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -16,8 +17,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--folder", type=Path, help="where its repositories are; without it a temporary one")
     parser.add_argument("--webhooks", default="", help="the URL of the App's webhook")
-    parser.add_argument("--stay", action="store_true", help="do not end with stdin; for a terminal")
+    parser.add_argument("--stay", action="store_true", help="do not end with stdin, only by SIGTERM or Ctrl-C")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with StandInGitHub(port=chosen.port, folder=chosen.folder) as github:
         github.send_webhooks_to(chosen.webhooks)
         about = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from klepaas import processes
+from klepaas.settings import process_environment
 from klepaas.testing.github.git_objects import Commit, Files, ObjectStore, Person, parse_commit
 
 GITHUB = Person("GitHub", "noreply@github.com")
@@ -19,7 +20,7 @@ GITHUB = Person("GitHub", "noreply@github.com")
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 
 ENV = {
-    "PATH": os.environ.get("PATH", os.defpath),
+    **{name: value for name, value in process_environment().items() if name == "PATH"},
     "LC_ALL": "C.UTF-8",
     "HOME": "/nonexistent",
     "GIT_CONFIG_NOSYSTEM": "1",

@@ -12,7 +12,7 @@ from klepaas.testing.github.apps import EVENTS, PERMISSIONS, App, Installation
 from klepaas.testing.github.callers import NOBODY, Caller, Token, new_token
 from klepaas.testing.github.faults import Faults
 from klepaas.testing.github.git_repository import GitRepository
-from klepaas.testing.github.hooks import Delivery, Hook
+from klepaas.testing.github.hooks import Delivery, Hook, packed
 from klepaas.testing.github.postman import Postman
 from klepaas.testing.github.repository import Repository
 from klepaas.testing.github.shapes import Account, Json, Links, node_id, user
@@ -280,7 +280,7 @@ class World:
                     event=event,
                     action=action or None,
                     hook=hook,
-                    payload=payload,
+                    packed=packed(payload),
                     installation_id=installation_id,
                     repository_id=repository_id,
                 )
