@@ -29,10 +29,11 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{API}/connections"): {"name": "more", "password": "s3cret"},
     ("POST", f"{API}/connections/{{connection_id}}/verify"): {"repository": "acme/secret"},
     ("POST", f"{API}/tokens"): {"name": "more", "scope": "read"},
+    ("POST", f"{API}/github/app"): {"code": "c0de"},
 }
 """A good body for every route that takes one; a route without would be refused for the wrong reason."""
 
-NEEDS_MORE_THAN_READ = {f"{API}/connections", f"{API}/tokens", "/metrics"}
+NEEDS_MORE_THAN_READ = {f"{API}/connections", f"{API}/tokens", f"{API}/github", f"{API}/github/manifest", "/metrics"}
 """GETs that are not for everybody."""
 
 
