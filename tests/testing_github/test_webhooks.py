@@ -101,6 +101,20 @@ def test_a_git_push_is_told_with_all_its_commits(
     assert ("kim", shop.head()) == (push["pusher"]["name"], push["after"])
 
 
+@pytest.mark.parametrize(("tags", "told_of"), [(3, 3), (4, 0)])
+def test_more_than_three_tags_at_once_are_not_told(
+    github: StandInGitHub, shop: StandInRepository, told: Receiver, tmp_path: Path, tags: int, told_of: int
+) -> None:
+    url = shop.clone_url.replace("://", f"://kim:{github.create_token('kim')}@")
+    git("clone", "-q", url, ".", cwd=tmp_path)
+    for number in range(tags):
+        git("tag", f"v{number}", cwd=tmp_path)
+    git("push", "-q", "--tags", cwd=tmp_path)
+    github.wait_for_webhooks()
+
+    assert told_of == len(told.received)
+
+
 @pytest.mark.parametrize("how", ["merge", "squash", "rebase"])
 def test_a_merge_is_told_after_its_pull_request(
     github: StandInGitHub, shop: StandInRepository, told: Receiver, how: str
