@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from klepaas.domain.actor import Scope
@@ -232,6 +232,41 @@ class Branches(Protocol):
 
     async def known(self) -> Sequence[DecidedHead]:
         """Of all projects that deploy by themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueReport:
+    """A deployment that GitHub should show differently from what it was told last."""
+
+    deployment: Deployment
+    project: Project
+    is_live: bool
+    live: Deployment | None
+    """What is live in its app; while a switch to another one may still be taken back, the one before."""
+    together: Sequence[Deployment]
+    """All deployments of the same commit in the same app, this one among them."""
+    sent: Mapping[str, Any]
+    attempts: int
+
+
+class Reports(Protocol):
+    """How far GitHub was told of each deployment."""
+
+    async def notice(self) -> None:
+        """Begin to tell of deployments that are new and whose project has a connection to GitHub."""
+
+    async def claim(self, *, limit: int, lease: timedelta) -> Sequence[DueReport]:
+        """Those that are due, oldest first. They are nobody else's until the lease ends."""
+
+    async def told(self, due: DueReport, sent: Mapping[str, Any]) -> None:
+        """Remember what was told, in the middle of telling."""
+
+    async def agreed(self, due: DueReport) -> None:
+        """GitHub shows this state of the deployment."""
+
+    async def retry(self, due: DueReport, *, after: timedelta, error: str) -> None: ...
+
+    async def give_up(self, due: DueReport, *, error: str) -> None: ...
 
 
 class Releases(Protocol):

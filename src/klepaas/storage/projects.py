@@ -170,7 +170,7 @@ class ProjectTable:
     async def _where(self, *conditions: sa.ColumnElement[bool]) -> Sequence[Project]:
         query = sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
         async with self._database.read() as connection:
-            return [_project(row) for row in await connection.execute(query)]
+            return [project_of(row) for row in await connection.execute(query)]
 
 
 def _is_called(repository: RepositoryName) -> sa.ColumnElement[bool]:
@@ -219,7 +219,7 @@ def columns_of(project: Project) -> dict[str, Any]:
     }
 
 
-def _project(row: sa.Row[Any]) -> Project:
+def project_of(row: sa.Row[Any]) -> Project:
     return Project(
         id=row.id,
         number=row.number,
