@@ -414,12 +414,21 @@ class Decision:
     at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A delivery that came before. `answer` is None while it is not decided."""
+
+    answer: Mapping[str, Any] | None
+
+
 class Deliveries(Protocol):
     """The inbox of webhooks. What it has taken survives a power cut."""
 
-    async def add(self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None) -> bool:
-        """Whether it is new; a known id changes nothing. With an `answer` nothing is left to be decided.
-        Returns once it is on disk."""
+    async def add(
+        self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None
+    ) -> Known | None:
+        """Returns once it is on disk; None when it is new. A known id changes nothing. With an `answer` nothing is
+        left to be decided."""
 
     async def decided(
         self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime
