@@ -243,6 +243,21 @@ class Client:
     async def forget_app(self) -> None:
         await self._ask("DELETE", "github", "app")
 
+    async def deliveries(
+        self, *, project: str | None = None, before: int | None = None, limit: int = 50
+    ) -> dict[str, Any]:
+        """Webhooks that came, newest first, with what was decided; go on with `before` = `next_before`."""
+        query = {"project": project, "before": before, "limit": limit}
+        return await self._ask("GET", "github", "deliveries", query=query)
+
+    async def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One of them with its headers and, for the operator, its body."""
+        return await self._ask("GET", "github", "deliveries", delivery_id)
+
+    async def replay_delivery(self, delivery_id: str) -> dict[str, Any]:
+        """Have it decided again, by the rules of now. Answers with the replay, a delivery of its own."""
+        return await self._ask("POST", "github", "deliveries", delivery_id, "replay")
+
     # Tokens.
 
     async def create_token(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from klepaas.errors import Conflict, Invalid
-from klepaas.interfaces.cli import secret, words
+from klepaas.interfaces.cli import deliveries, secret, words
 from klepaas.interfaces.cli.options import Json, Quiet, Yes
 from klepaas.interfaces.cli.projects import agree
 from klepaas.interfaces.cli.screen import Screen
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from klepaas.client import Client
 
 app = typer.Typer(help="GitHub: connect it, see how it stands.", no_args_is_help=False)
+app.add_typer(deliveries.app, name="deliveries")
 
 LOOK_EVERY_S = 3.0
 WAIT_FOR_INSTALLATION_S = 600.0
