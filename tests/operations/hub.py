@@ -78,6 +78,11 @@ class Hub:
         self.clock.time += timedelta(minutes=20)
         await self.watcher().look()
 
+    def use(self, github: MemoryCodeHost) -> None:
+        """Another GitHub from now on."""
+        self.github = github
+        self.world.context = replace(self.context, github=github)
+
     @property
     def context(self) -> Context:
         return self.world.context
@@ -117,7 +122,7 @@ class Hub:
         received = Received(
             id=delivery, event="push", body=json.dumps(body).encode(), received_at=self.clock.now(), headers={}
         )
-        await Intake(self.context, decide, budget=timedelta(seconds=5)).receive(received, until_recorded=True)
+        await Intake(self.context, decide, budget=timedelta(seconds=5)).receive_replay(received)
 
     async def meant(self, push: Push, **more: Any) -> Verdict:
         """What the push meant for the only project there is."""

@@ -210,11 +210,10 @@ class _PushDecision:
         if earlier is not None and self._led_to(earlier, head):
             return _Decided(_repeated(project, earlier), asked_at=earlier.created_at)
         bases = await self._asked_for(project, newest, head)
-        place = await self._place_in_branch(bases, is_new=earlier is None)
-        if place.newer is not None:
+        if bases and (newer := await self._newer(bases, is_new=earlier is None)) is not None:
             if earlier is not None:
                 return _Decided(_repeated(project, earlier), is_head=False)
-            said = self._say(project, Outcome.IGNORED, f"superseded by {place.newer[:7]}")
+            said = self._say(project, Outcome.IGNORED, f"superseded by {newer[:7]}")
             return replace(said, is_head=False)
         if not (touched := await self._touches(project, newest)).is_so:
             said = self._say(project, Outcome.IGNORED, push_rules.NO_PATH_CHANGED)
@@ -223,8 +222,7 @@ class _PushDecision:
             return self._say(project, Outcome.SKIPPED, push_rules.HELD)
         if project.rules.wait_for_checks and (waiting := await self._checks(project, head)) is not None:
             return waiting
-        started = await self._start(project, standing, earlier)
-        return replace(started, is_settled=place.is_certain)
+        return await self._start(project, standing, earlier)
 
     def _led_to(self, earlier: Deployment, head: DecidedHead | None) -> bool:
         """Whether the commit was asked for since the branch came to the head we know of, and not an earlier time.
@@ -243,22 +241,19 @@ class _PushDecision:
         tried = await self.context.deployments.of_commit(project.id, project.environment, head.sha)
         return found if tried is None else {*found, head.sha}
 
-    async def _place_in_branch(self, bases: Collection[str], *, is_new: bool) -> "_PlaceInBranch":
-        """Whether something newer than the pushed commit was asked for already. `is_new`: the commit never was."""
+    async def _newer(self, bases: Collection[str], *, is_new: bool) -> str | None:
+        """What comes after the pushed commit: the branch's head when the branch holds the commit no more, or one that
+        was asked for already. None when the commit is to be deployed. `is_new`: it never was asked for."""
         sha, push = self.push.after, self.push
-        if not bases:
-            return _PlaceInBranch()
         now = await self.questions.head(push.branch or "")
         if now is not None and now.sha == sha:
-            return _PlaceInBranch()
+            return None
         if now is not None and (not is_new or not await self._is_part_of(now.sha)):
-            return _PlaceInBranch(newer=now.sha)
-        if now is None and is_new and bases == {push.before}:
-            return _PlaceInBranch(is_certain=False)
+            return now.sha
         for base in sorted(bases):
             if await self._is_newer(base, is_head_known=now is not None, is_new=is_new):
-                return _PlaceInBranch(newer=base)
-        return _PlaceInBranch(is_certain=now is not None)
+                return base
+        return None
 
     async def _is_part_of(self, head: str) -> bool:
         """Whether the branch still holds the pushed commit. In doubt it does."""
@@ -352,13 +347,6 @@ class _PushDecision:
                 heads.append(head)
         if heads:
             await self.context.branches.decided(heads)
-
-
-@dataclass(frozen=True)
-class _PlaceInBranch:
-    newer: str | None = None
-    """What was asked for already and comes after the pushed commit."""
-    is_certain: bool = True
 
 
 @dataclass(frozen=True)

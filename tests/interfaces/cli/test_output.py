@@ -36,6 +36,17 @@ def test_history_is_a_listing_in_columns(klepaas: Klepaas) -> None:
     assert first.endswith("Show prices with tax")
 
 
+def test_a_deployment_says_what_led_to_it_and_what_it_undoes(klepaas: Klepaas, world: World) -> None:
+    """R-25."""
+    deployment, _ = world.begin("good", "")
+    deployment |= {"trigger": "merge", "pull_request": 12, "actor": "webhook", "note": "Undoes the rollback dep_1."}
+
+    said = klepaas("status", deployment["id"]).out.splitlines()
+
+    assert "cause       merge #12 by webhook" in said
+    assert "note        Undoes the rollback dep_1." in said
+
+
 def test_candidates_say_how_each_release_comes_back(klepaas: Klepaas) -> None:
     assert [line.split()[0] for line in klepaas("rollback", "good", "--candidates").out.splitlines()] == [
         "BACK",

@@ -38,8 +38,8 @@ def history(
             words.commit(each["commit_sha"]),
             words.ago(each["created_at"], now),
             words.duration(each["duration_s"]),
-            ("rollback, " if each["is_rollback"] else "") + f"{each['trigger']} by {words.one_line(each['actor'], 30)}",
-            words.one_line(each["commit_message"], 50),
+            words.cause(each),
+            words.one_line(" ".join(filter(None, [each["note"], each["commit_message"]])), 70),
         ]
         for each in page["deployments"]
     ]

@@ -128,7 +128,13 @@ def _show_live(screen: Screen, live: dict[str, Any], now: datetime) -> None:
     screen.line(f"commit      {words.commit(release['commit_sha'])} {message}{by}".rstrip())
     if deployment:
         since = words.ago(deployment.get("live_at"), now)
-        screen.line(f"deployed    {since}, {deployment['trigger']} by {words.one_line(deployment['actor'], 40)}")
+        screen.line(f"deployed    {since}, {words.cause(deployment)}")
+        _show_note(screen, deployment)
+
+
+def _show_note(screen: Screen, deployment: dict[str, Any]) -> None:
+    if deployment.get("note"):
+        screen.line(f"note        {words.one_line(deployment['note'], 200)}")
 
 
 def _deployment(screen: Screen, deployment: dict[str, Any]) -> int:
@@ -140,6 +146,8 @@ def _deployment(screen: Screen, deployment: dict[str, Any]) -> int:
         note = f"  {words.one_line(stage['detail'])}" if stage["detail"] else ""
         screen.line(f"  {stage['stage']:<8}{words.duration(stage['took_s']):>10}{note}")
     screen.line(f"status      {deployment['status']}", words.STATUS_STYLE.get(deployment["status"], ""))
+    screen.line(f"cause       {words.cause(deployment)}")
+    _show_note(screen, deployment)
     if deployment["status"] in {"queued", "running"}:
         screen.say(f"Follow it: klepaas status {deployment['id']} --watch")
         return ExitCode.LIVE

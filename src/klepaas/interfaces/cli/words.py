@@ -89,6 +89,13 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(hours=int(hours or 0), minutes=int(minutes or 0), seconds=float(seconds or 0))
 
 
+def cause(deployment: dict[str, Any]) -> str:
+    """What led to a deployment: `merge #12 by webhook`, `rollback, manual by token laptop`."""
+    kind = "rollback, " if deployment.get("is_rollback") else ""
+    merged = f" #{deployment['pull_request']}" if deployment.get("pull_request") else ""
+    return f"{kind}{one_line(deployment['trigger'], 30)}{merged} by {one_line(deployment['actor'], 30)}"
+
+
 def certificate(seen: dict[str, Any] | None) -> str:
     """One clause about the switch: how many of the prober's requests failed."""
     if not seen or not seen.get("requests"):

@@ -141,6 +141,8 @@ class DeploymentAnswer(Answer):
                     "commit_author": "Kim Ha-neul",
                     "trigger": "manual",
                     "actor": "token laptop",
+                    "pull_request": None,
+                    "delivery_id": None,
                     "is_rollback": False,
                     "rollback_of": None,
                     "release_id": "rel_8899aabbccddeeff",
@@ -182,7 +184,12 @@ class DeploymentAnswer(Answer):
     commit_message: str
     commit_author: str
     trigger: str
+    """What led to it: `manual`, `push`, `merge`, `release`, or `branch watch` for a push no webhook told of."""
     actor: str
+    pull_request: int | None
+    """The number of the merged pull request, when it is known to have led to it."""
+    delivery_id: str | None
+    """`X-GitHub-Delivery` of the webhook that led to it."""
     is_rollback: bool
     rollback_of: str | None
     release_id: str | None
@@ -219,6 +226,8 @@ class DeploymentAnswer(Answer):
             commit_author=deployment.commit_author,
             trigger=deployment.trigger,
             actor=deployment.actor,
+            pull_request=deployment.pull_request,
+            delivery_id=deployment.delivery_id,
             is_rollback=deployment.is_rollback,
             rollback_of=deployment.rollback_of,
             release_id=deployment.release_id,
