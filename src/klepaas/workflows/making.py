@@ -7,6 +7,7 @@ from pathlib import Path
 
 from klepaas import project_file
 from klepaas.builders.protocol import BuildRequest, Image
+from klepaas.domain.connection import Credential
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import (
     CommitResolved,
@@ -15,7 +16,9 @@ from klepaas.domain.events import (
     ProjectFileRead,
 )
 from klepaas.domain.project import ProjectSettings
-from klepaas.errors import CommitNotFound, Invalid
+from klepaas.domain.repository import Repository
+from klepaas.errors import CommitNotFound, Invalid, RepositoryNotFound
+from klepaas.operations import connections, projects
 from klepaas.operations.context import Context
 from klepaas.sources.protocol import Commit
 from klepaas.workflows.engine import Run
@@ -67,15 +70,23 @@ class Making:
     async def _fetched(self, run: Run, scene: Scene, commit: str | None, on_retry: OnRetry) -> Commit:
         into = self._checkout(run.deployment)
 
-        async def fetch() -> Commit:
+        async def fetch_from(repository: Repository, credential: Credential | None) -> Commit:
             await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
             return await self.context.source.fetch(
-                scene.project.repository,
-                branch=run.deployment.branch,
-                commit=commit,
-                into=into,
-                credential=await scene.credential(),
+                repository, branch=run.deployment.branch, commit=commit, into=into, credential=credential
             )
+
+        async def fetch() -> Commit:
+            project = scene.project
+            try:
+                return await fetch_from(project.repository, await scene.credential())
+            except RepositoryNotFound:
+                # It may only have another name by now, which GitHub tells whoever knows its number.
+                learnt = await projects.learn(self.context, project)
+                if learnt.repository == project.repository:
+                    raise
+            credential = await connections.opened(self.context, learnt.connection_id, learnt.repository)
+            return await fetch_from(learnt.repository, credential)
 
         return await persistently(fetch, tries=FETCH_TRIES, first_rest_s=1, longest_rest_s=10, on_retry=on_retry)
 

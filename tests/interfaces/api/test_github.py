@@ -16,12 +16,13 @@ from klepaas import logs
 from klepaas.domain.actor import Scope
 from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.repository import parse_repository
+from klepaas.domain.status import Status
 from klepaas.errors import Invalid
 from klepaas.operations import connections, projects
 from klepaas.sources.git import GitSource
 from klepaas.storage.connections import ConnectionTable
 from klepaas.testing.github import StandInGitHub, StandInRepository
-from tests.interfaces.api.doors import API, Door, door_of, everything
+from tests.interfaces.api.doors import API, Door, deployed, door_of, everything
 from tests.sources.conftest import make_source  # noqa: F401 - a fixture
 from tests.workflows.world import World, world
 
@@ -316,6 +317,23 @@ async def test_another_repository_drops_the_connection_and_a_renamed_one_keeps_i
 
     changed = (await us.patch(f"{API}/projects/shop", json={"repository": "team/other"})).json()
     assert (changed["connection_id"], changed["github_repository_id"]) == (None, None)
+
+
+async def test_a_renamed_repository_is_deployed_from_its_new_place(
+    api: httpx.AsyncClient, here: World, hub: StandInGitHub, shop: StandInRepository
+) -> None:
+    """R-26: also when no webhook told of it."""
+    made = await with_installation(api, hub)
+    body = {"repository": "team/shop", "target": "fake", "connection_id": made["id"]}
+    registered = (await api.post(f"{API}/projects", json=body)).json()
+    shop.rename("boutique")
+    project = await here.context.projects.get(registered["id"])
+    assert project is not None
+
+    ended = await deployed(here, project)
+
+    assert (ended.status, ended.commit_sha) == (Status.SUCCEEDED, shop.head())
+    assert (await api.get(f"{API}/projects/{project.id}")).json()["repository"] == "team/boutique"
 
 
 async def test_who_takes_the_old_name_does_not_take_the_project(
