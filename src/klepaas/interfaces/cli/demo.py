@@ -14,6 +14,10 @@ def demo(
         bool,
         typer.Option("--once", help="Go the whole way in a home of its own and leave nothing running."),
     ] = False,
+    github: Annotated[
+        bool,
+        typer.Option("--github", help="Deploy by merging: with a stand-in GitHub on this machine, and nothing left."),
+    ] = False,
     port: Annotated[
         int | None,
         typer.Option("--port", "-p", min=1, max=65535, help="Of klepaas. Default: 8700, else a free one."),
@@ -22,9 +26,12 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Deploy the sample app here, print its URL and serve until Ctrl-C; the app goes on serving."""
-    from klepaas.interfaces.cli import showcase
+    from klepaas.interfaces.cli import github_showcase, showcase
     from klepaas.settings import Settings, own_environment
 
     screen = Screen(quiet=quiet, verbose=verbose)
+    surroundings = (Settings(), own_environment(), screen, port)
+    if github:
+        raise typer.Exit(asyncio.run(github_showcase.show(*surroundings, stays=not once)))
     show = showcase.once if once else showcase.until_interrupted
-    raise typer.Exit(asyncio.run(show(Settings(), own_environment(), screen, port)))
+    raise typer.Exit(asyncio.run(show(*surroundings)))

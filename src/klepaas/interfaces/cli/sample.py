@@ -1,9 +1,10 @@
 """The sample app as a git repository of its own, so that the demo deploys it as it would any other."""
 
 import asyncio
+import base64
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import klepaas
@@ -59,13 +60,37 @@ async def prepare(folder: Path, environment: Mapping[str, str], app: Path | None
     return Sample(repository=folder, commit_sha=await git.tell("rev-parse", "HEAD"), version=version)
 
 
+async def change(app: Sample, version: str, environment: Mapping[str, str]) -> Sample:
+    """Commit another version of the app in its repository. Errors: as `prepare`."""
+    git = _Git(app.repository, environment)
+    await asyncio.to_thread((app.repository / "site" / "version.txt").write_text, f"{version}\n")
+    await git.tell("commit", "--quiet", "--no-verify", "--all", "--message", f"Version {version} of the sample app")
+    return Sample(repository=app.repository, commit_sha=await git.tell("rev-parse", "HEAD"), version=version)
+
+
+async def push(app: Sample, url: str, branch: str, *, token: str, environment: Mapping[str, str]) -> None:
+    """Push the app's commit to a branch of a repository at GitHub. Errors: as `prepare`."""
+    shown = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    credential = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.{url}.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {shown}",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    git = _Git(app.repository, environment, credential)
+    await git.tell("push", "--quiet", url, f"{app.commit_sha}:refs/heads/{branch}")
+
+
 @dataclass(frozen=True)
 class _Git:
     folder: Path
     environment: Mapping[str, str]
+    credential: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that only this command sees."""
 
     async def tell(self, *arguments: str) -> str:
-        env = {"PATH": self.environment.get("PATH", ""), "HOME": str(self.folder.parent), **_QUIET_GIT}
+        path = {"PATH": self.environment.get("PATH", ""), "HOME": str(self.folder.parent)}
+        env = {**path, **_QUIET_GIT, **self.credential}
         try:
             done = await processes.run(["git", *arguments], env=env, cwd=self.folder)
         except FileNotFoundError:

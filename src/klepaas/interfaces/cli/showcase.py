@@ -30,7 +30,7 @@ ANSWERS_WITHIN_S = 30.0
 """The app answers at once after a deployment; after a reboot the engine may have to bring it back first."""
 
 
-class _WithoutData(Screen):
+class WithoutData(Screen):
     """For a deployment inside the demo: stdout is for the demo's own last word."""
 
     def line(self, text: str, style: str = "") -> None:
@@ -50,14 +50,14 @@ async def until_interrupted(
 ) -> int:
     """Bring the sample app live in the usual home, then serve until Ctrl-C. Errors: KlepaasError."""
     await _engine(settings, environment, screen)
-    async with _klepaas(settings, environment, screen, port) as (client, server):
+    async with klepaas_of(settings, environment, screen, port) as (client, server):
         found = await _bring_live(client, settings.home, environment, screen)
         if isinstance(found, ExitCode):
             return found
         _summary(screen, found, client.url, stays=server is not None)
         if server is None:
             return ExitCode.LIVE
-        await _until_interrupted_or_ended(server)
+        await until_interrupted_or_ended(server)
         if server.process.returncode is not None:
             raise server.fault("The server ended by itself.")
         screen.say("Stopping klepaas …")
@@ -68,30 +68,15 @@ async def until_interrupted(
 async def once(settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None) -> int:
     """The whole way in a home of its own, which is gone afterwards like everything that ran. The last line says
     how it went."""
-    from klepaas import wiring
-
     began = time.monotonic()
-    own = settings.model_copy(update={"home": settings.home / "once", "database_url": None, "encryption_key": None})
-    strange = {"KLEPAAS_DATABASE_URL", "KLEPAAS_ENCRYPTION_KEY"}
-    surroundings = {name: value for name, value in environment.items() if name not in strange}
-    this = asyncio.current_task()
-    assert this is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
-        engine = await _engine(own, environment, screen)
-        try:
-            if own.home.exists():  # a run that was killed
-                await wiring.take_down(own, say=screen.say)
-            try:
-                async with _klepaas(own, surroundings, screen, port or child.any_port(), passing=True) as (client, _):
-                    found = await _bring_live(client, own.home, surroundings, screen)
-                    if not isinstance(found, ExitCode):
-                        await client.retire(NAME)
-            finally:
-                await wiring.take_down(own, say=screen.say)
-                await asyncio.to_thread(shutil.rmtree, own.home)
-        finally:
-            await engine.stop()
+        async with (
+            passing_home("once", settings, environment, screen) as (own, surroundings),
+            klepaas_of(own, surroundings, screen, port or child.any_port(), passing=True) as (client, _),
+        ):
+            found = await _bring_live(client, own.home, surroundings, screen)
+            if not isinstance(found, ExitCode):
+                await client.retire(NAME)
     except KlepaasError as error:
         complaint.complain(screen, error)
         screen.line(f"demo: failed: {error.message}")
@@ -106,6 +91,33 @@ async def once(settings: Settings, environment: Mapping[str, str], screen: Scree
     return ExitCode.LIVE
 
 
+@asynccontextmanager
+async def passing_home(
+    name: str, settings: Settings, environment: Mapping[str, str], screen: Screen
+) -> AsyncIterator[tuple[Settings, Mapping[str, str]]]:
+    """An engine and a home of its own below the usual one, with the environment for a klepaas there. Both are gone
+    afterwards, like everything that ran; also after SIGTERM."""
+    from klepaas import wiring
+
+    own = settings.model_copy(update={"home": settings.home / name, "database_url": None, "encryption_key": None})
+    strange = {"KLEPAAS_DATABASE_URL", "KLEPAAS_ENCRYPTION_KEY"}
+    surroundings = {key: value for key, value in environment.items() if key not in strange}
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    engine = await _engine(own, environment, screen)
+    try:
+        if own.home.exists():  # a run that was killed
+            await wiring.take_down(own, say=screen.say)
+        try:
+            yield own, surroundings
+        finally:
+            await wiring.take_down(own, say=screen.say)
+            await asyncio.to_thread(shutil.rmtree, own.home)
+    finally:
+        await engine.stop()
+
+
 async def _engine(settings: Settings, environment: Mapping[str, str], screen: Screen) -> ReadyEngine:
     return await ensure_engine(
         settings.docker.host,
@@ -118,7 +130,7 @@ async def _engine(settings: Settings, environment: Mapping[str, str], screen: Sc
 
 
 @asynccontextmanager
-async def _klepaas(
+async def klepaas_of(
     settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None, *, passing: bool = False
 ) -> AsyncIterator[tuple[Client, child.Child | None]]:
     """A client that is logged in, to the klepaas of this home that runs, or to one started now.
@@ -169,7 +181,7 @@ async def _bring_live(client: Client, home: Path, environment: Mapping[str, str]
     else:
         code = await submit(
             client,
-            _WithoutData(quiet=screen.quiet, verbose=screen.verbose),
+            WithoutData(quiet=screen.quiet, verbose=screen.verbose),
             lambda key: client.deploy(project["id"], key=key, commit=app.commit_sha),
             key=None,
             wishes=Wishes(),
@@ -230,7 +242,7 @@ def _summary(screen: Screen, found: Shown, api_url: str, *, stays: bool) -> None
         screen.say("Ctrl-C ends klepaas; the app goes on serving.")
 
 
-async def _until_interrupted_or_ended(server: child.Child) -> None:
+async def until_interrupted_or_ended(server: child.Child) -> None:
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
