@@ -31,7 +31,7 @@ class Database:
         self.url = sa.make_url(normalise(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            self._writer = _sqlite(self.url, begin="BEGIN IMMEDIATE", connections=1)
+            self._writer = _sqlite(self.url, begin=sqlite.BEGIN_WRITING, connections=1)
             self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
             self._pulse = self._writer
         else:
@@ -109,7 +109,11 @@ def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=WRITE_QUEUE_TIMEOUT_S,
-        connect_args={"timeout": WRITE_QUEUE_TIMEOUT_S, "factory": sqlite.EndsItsTransaction},
+        connect_args={
+            "timeout": WRITE_QUEUE_TIMEOUT_S,
+            "factory": sqlite.EndsItsTransaction,
+            "async_creator_fn": sqlite.DirectConnection.creator(writes=begin == sqlite.BEGIN_WRITING),
+        },
     )
 
     @sa.event.listens_for(engine.sync_engine, "connect")
