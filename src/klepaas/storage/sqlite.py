@@ -1,4 +1,4 @@
-"""What SQLite's driver needs besides: private files, an end for the transaction of a cancelled task, and quick reads."""
+"""What SQLite's driver needs besides: private files, quick statements, an end for a cancelled task's transaction."""
 
 import contextlib
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
-
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 
@@ -35,7 +34,7 @@ class DirectConnection(aiosqlite.Connection):
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self._waits(fn, args):
-            return await super()._execute(fn, *args, **kwargs)
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         if not self._running or not self._connection:
             raise ValueError("Connection closed")
         return fn(*args, **kwargs)
