@@ -42,7 +42,8 @@ class Database:
     def now(self) -> sa.ColumnElement[float]:
         """Seconds since 1970 by the database's clock: processes need not agree on the time."""
         if self.is_sqlite:
-            return sa.literal(time.time(), sa.Float)
+            # Read when the statement runs, so that a statement may be built once and kept.
+            return sa.bindparam("now", type_=sa.Float(), callable_=time.time, unique=True)
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 
     @asynccontextmanager

@@ -32,31 +32,42 @@ class DirectConnection(aiosqlite.Connection):
     A statement of ours takes some 50 µs, handing it to a thread and back 0.3 ms and more on a busy machine, and a
     short read is five of them. See docs/decisions/0009."""
 
+    _writes = False
+    _handed_over = 0
+    _carried_out = 0
+    """Written by the thread only, as the other by its users: what stands between them is in the thread's hands."""
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if self._waits(fn, args):
-            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        # While the thread still has something (its caller may have been cancelled) all else waits its turn there:
+        # two threads in one connection end the process.
+        if self._handed_over != self._carried_out or self._may_wait(fn, args):
+            self._handed_over += 1
+            return await super()._execute(self._carry_out, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         if not self._running or not self._connection:
             raise ValueError("Connection closed")
         return fn(*args, **kwargs)
 
-    def _waits(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    def _may_wait(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
         if args and args[0] == BEGIN_WRITING:
             return True
         # The end of a transaction that only read costs nothing.
-        return self._connection is not None and fn == self._connection.commit and self._is_writer
+        return self._writes and self._connection is not None and fn == self._connection.commit
 
-    _is_writer = False
+    def _carry_out(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self._carried_out += 1
 
     @classmethod
     def creator(cls, *, writes: bool) -> Callable[..., "DirectConnection"]:
         """What SQLAlchemy calls for a new connection, with sqlite3's own arguments."""
 
         def create(*args: Any, **kwargs: Any) -> DirectConnection:
-            # Two threads, one after the other; SQLite itself sees to it that they never meet.
             connector = partial(sqlite3.connect, *args, **{**kwargs, "check_same_thread": False})
             made = cls(connector, iter_chunk_size=64)
             made._thread.daemon = True
-            made._is_writer = writes
+            made._writes = writes
             return made
 
         return create
