@@ -136,7 +136,7 @@ class LocalTarget:
             found = await self._find(app, release)
             if found is None:
                 return Observation(at=self._clock(), health=Health.ABSENT, detail="There is no container.")
-            port = (await self._leases.leased()).get(_holder(release.id))
+            port = (await self._leases.leased()).get(_holder(release.id)) if found.state == "running" else None
             return await self._sight.of(found, release, port)
         except EngineUnavailable as error:
             return Observation(at=self._clock(), health=Health.UNKNOWN, detail=error.message)
