@@ -115,7 +115,7 @@ class Client:
     # Projects.
 
     async def register(self, repository: str, **fields: Any) -> dict[str, Any]:
-        """Fields: name, branch, environment, target, settings, connection_id (an id or a name)."""
+        """Fields: name, branch, environment, target, settings, connection_id (an id or a name), auto_deploy, rules."""
         return await self._ask("POST", "projects", body={"repository": repository, **_given(fields)})
 
     async def projects(self) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ class Client:
         return await self._ask("GET", "projects", project)
 
     async def configure(self, project: str, **fields: Any) -> dict[str, Any]:
-        """Fields: repository, branch, settings, connection_id (an id or a name; "" takes it away)."""
+        """Fields: repository, branch, settings, connection_id (id or name; "" takes it away), auto_deploy, rules."""
         return await self._ask("PATCH", "projects", project, body=_given(fields))
 
     async def retire(self, project: str) -> None:
@@ -206,15 +206,18 @@ class Client:
 
     # Connections.
 
-    async def add_connection(self, name: str, password: str, **fields: Any) -> dict[str, Any]:
-        """Fields: username, kind, host (the only server that may be told the password)."""
-        return await self._ask("POST", "connections", body={"name": name, "password": password, **_given(fields)})
+    async def add_connection(self, name: str, password: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Fields: username, kind, host (the only server that may be told the password); of GitHub's kinds: server,
+        installation_id, owner."""
+        return await self._ask("POST", "connections", body=_given({"name": name, "password": password, **fields}))
 
     async def connections(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self._ask("GET", "connections"))["connections"]
         return found
 
-    async def verify_connection(self, connection: str, repository: str, *, branch: str | None = None) -> dict[str, Any]:
+    async def verify_connection(
+        self, connection: str, repository: str | None = None, *, branch: str | None = None
+    ) -> dict[str, Any]:
         """Raises what the repository's server says: AuthenticationFailed, RepositoryNotFound, BranchNotFound."""
         body = _given({"repository": repository, "branch": branch})
         return await self._ask("POST", "connections", connection, "verify", body=body)
@@ -222,6 +225,23 @@ class Client:
     async def remove_connection(self, connection: str) -> dict[str, Any]:
         """Answers with the projects that used it and have none now."""
         return await self._ask("DELETE", "connections", connection)
+
+    # GitHub.
+
+    async def github(self) -> dict[str, Any]:
+        """How klepaas stands with GitHub: its App, where it is installed, whether webhooks can be taken."""
+        return await self._ask("GET", "github")
+
+    async def app_manifest(self, redirect_url: str, **fields: Any) -> dict[str, Any]:
+        """Fields: name, organization."""
+        return await self._ask("GET", "github", "manifest", query={"redirect_url": redirect_url, **fields})
+
+    async def adopt_app(self, code: str) -> dict[str, Any]:
+        """Have klepaas fetch and keep the App that GitHub made; the code works once."""
+        return await self._ask("POST", "github", "app", body={"code": code})
+
+    async def forget_app(self) -> None:
+        await self._ask("DELETE", "github", "app")
 
     # Tokens.
 

@@ -80,6 +80,22 @@ async def stream(
         yield _lines(child.chunks_of(child.stdout)), child
 
 
+@contextlib.asynccontextmanager
+async def piped(
+    argv: Sequence[str], *, env: Mapping[str, str], stdin: bytes, cwd: Path | None = None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Run a program that reads `stdin` and yield the bytes of its stdout as they come; its stderr is dropped.
+
+    Leaving the block, for whatever reason, ends the whole process group.
+    Errors: FileNotFoundError when the program or `cwd` does not exist."""
+    async with _started(argv, env=env, cwd=cwd, stderr=DEVNULL, stdin=PIPE) as child:
+        feeding = asyncio.create_task(child.feed(stdin))
+        try:
+            yield _to_its_end(child)
+        finally:
+            feeding.cancel()
+
+
 class Child(SubprocessStreamProtocol):
     """A running program. Its end is known when it ends, not when the last holder of its pipes does."""
 
@@ -194,6 +210,13 @@ def _dying_with_us(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
 def _signal_group(pid: int, signum: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
+
+
+async def _to_its_end(child: Child) -> AsyncIterator[bytes]:
+    async for chunk in child.chunks_of(child.stdout):
+        yield chunk
+    # A program that closed its output may still have work to do.
+    await child.wait()
 
 
 async def _keep_first(chunks: AsyncIterator[bytes], limit: int) -> tuple[bytes, bool]:

@@ -3,13 +3,15 @@
 This is the only module that reads the environment. Nested fields join with two underscores:
 `KLEPAAS_DEADLINES__BUILD=PT20M` (ISO 8601) or seconds."""
 
+import base64
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class _Part(BaseModel):
@@ -75,6 +77,19 @@ class ReconcilerSettings(_Part):
     """Rest between two looks at every workload; engine events cause a look at once."""
 
 
+class WebhookSettings(_Part):
+    answer_within: timedelta = timedelta(milliseconds=800)
+    """How long GitHub waits for what a delivery means before it is told that it was accepted. It gives up after 10 s."""
+    keep: timedelta = timedelta(days=30)
+    """How long deliveries stay in the inbox after they were decided."""
+
+
+class BranchesSettings(_Part):
+    interval: timedelta = timedelta(seconds=60)
+    """Rest between two looks at the branches that deploy by themselves. Webhooks are quicker; this finds what they
+    missed."""
+
+
 class ServerSettings(_Part):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8700
@@ -116,7 +131,25 @@ class Settings(BaseSettings):
     """32 bytes, URL-safe base64. Unset: made on the first start in `home/secret.key` (0600)."""
     local_repositories: bool = False
     """Whether projects may use paths and `file://` of this machine as repositories."""
+    public_url: str | None = None
+    """Where people and GitHub reach this klepaas, e.g. `https://klepaas.example.org`. For links and webhooks."""
     github_url: str = "https://github.com"
+    """GitHub, or the operator's GitHub Enterprise Server, e.g. `https://github.example.org`."""
+    github_api_url: str | None = None
+    """Its REST API. Unset: `https://api.github.com`, or `/api/v3` of a GitHub Enterprise Server."""
+    github_app_id: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
+    """The GitHub App of this klepaas. Unset: the one made by `klepaas github connect`."""
+    github_app_private_key: SecretStr | None = Field(default=None, validate_default=True)
+    """Its key: PEM, also with `\\n` for line ends or in base64, or the path of a file that holds it."""
+    github_app_webhook_secret: SecretStr | None = None
+    """What GitHub signs the App's webhooks with."""
+    github_webhook_secret: SecretStr | None = None
+    """What webhooks set up by hand are signed with; read only while the App has no secret."""
+    github_branch_main: Annotated[str, Field(max_length=240, pattern=r"^[^\s~^:?*\[\\-][^\s~^:?*\[\\]*$")] = "main"
+    """The branch of new projects that name none."""
+    outbound_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Servers with addresses of a private network that users may name, e.g. a GitHub Enterprise Server; commas
+    between them. Any other such address is refused."""
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     deadlines: Deadlines = Deadlines()
@@ -124,9 +157,90 @@ class Settings(BaseSettings):
     docker: DockerSettings = DockerSettings()
     proxy: ProxySettings = ProxySettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
+    branches: BranchesSettings = BranchesSettings()
     server: ServerSettings = ServerSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     testing: TestingSettings = TestingSettings()
     docker_host_env: str | None = Field(default=None, validation_alias="DOCKER_HOST")
+
+    @field_validator("github_url", "github_api_url", "public_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return None if value is None else _plain_url(value)
+
+    @field_validator("github_app_webhook_secret", "github_webhook_secret")
+    @classmethod
+    def _nothing_is_unset(cls, value: SecretStr | None) -> SecretStr | None:
+        """An empty secret would let everybody sign."""
+        return value if value is not None and value.get_secret_value().strip() else None
+
+    @field_validator("github_app_private_key")
+    @classmethod
+    def _private_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        given = value.get_secret_value().strip() if value is not None else ""
+        if bool(given) != bool(info.data.get("github_app_id")) and "github_app_id" in info.data:
+            raise ValueError("KLEPAAS_GITHUB_APP_ID and KLEPAAS_GITHUB_APP_PRIVATE_KEY belong together")
+        return SecretStr(_pem(given)) if given else None
+
+    @field_validator("outbound_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(host.lower() for part in value.split(",") if (host := part.strip()))
+
+    @property
+    def github_api(self) -> str:
+        """The REST API of the operator's GitHub."""
+        return self.github_api_url or api_of(self.github_url)
+
+
+def api_of(github_url: str) -> str:
+    """Where the REST API of a GitHub is, without a slash at its end."""
+    is_github = urlsplit(github_url).hostname == "github.com"
+    return "https://api.github.com" if is_github else f"{github_url.rstrip('/')}/api/v3"
+
+
+def _plain_url(text: str) -> str:
+    """An https address, or an http one, without credentials, query and the slash at its end."""
+    url = text.strip().rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or not url.isprintable() or " " in url:
+        raise ValueError("give an address such as https://github.example.org")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("give the address without a user name, password, query or fragment")
+    return url
+
+
+def _pem(given: str) -> str:
+    """A private key as an operator may give it, as PEM. Says nothing of what it holds when it cannot be read."""
+    text = given.replace("\\n", "\n")
+    if "-----BEGIN" not in text:
+        text = _from_file(given) if given.startswith(("/", "./", "~")) else _from_base64(given)
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("it is no RSA private key in PEM, in base64 or in a file")
+    return text
+
+
+def _from_file(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the file {path[:200]} cannot be read") from error
+
+
+def _from_base64(text: str) -> str:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode()
+    except ValueError as error:
+        raise ValueError("it is no RSA private key in PEM, in base64 or in a file") from error
 
 
 _FOR_GIT = (

@@ -12,24 +12,32 @@ from typing import Literal, Protocol
 
 import sqlalchemy as sa
 import structlog
+from pydantic import SecretStr
 
 from klepaas.builders.docker import BuildLimits, DockerBuilder
 from klepaas.docker.discovery import find_engine
 from klepaas.docker.engine import DockerEngine
+from klepaas.domain.github_app import GitHubApp
 from klepaas.errors import EngineUnavailable, KlepaasError, Outside, Unavailable
+from klepaas.github.client import GitHub
 from klepaas.operations import tokens
 from klepaas.operations.context import Context
+from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
+from klepaas.operations.intake import Intake, decide
 from klepaas.operations.ports import Lost
 from klepaas.settings import EngineSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
 from klepaas.storage.apps import AppTable
+from klepaas.storage.branches import BranchTable
 from klepaas.storage.build_logs import BuildLogFiles
 from klepaas.storage.connections import ConnectionTable
 from klepaas.storage.database import Database
+from klepaas.storage.deliveries import DeliveryTable
 from klepaas.storage.deployments import DeploymentTable
 from klepaas.storage.facts import FactTable
+from klepaas.storage.github_app import GitHubAppTable
 from klepaas.storage.home import Home
 from klepaas.storage.keys import open_sealer
 from klepaas.storage.migrate import migrate
@@ -41,6 +49,8 @@ from klepaas.storage.releases import ReleaseTable
 from klepaas.storage.tokens import TokenTable
 from klepaas.targets.local.adapter import LocalTarget
 from klepaas.testing.faults import reached_from
+from klepaas.watchers.branches import Branches
+from klepaas.watchers.inbox import Inbox
 from klepaas.watchers.workloads import Workloads
 from klepaas.workflows import leftovers, watchdog
 from klepaas.workflows.abandon import Abandon
@@ -96,6 +106,7 @@ class Parts:
     runner: CurrentEngine
     deploy: Deploy
     work: Path
+    intake: Intake
 
 
 @asynccontextmanager
@@ -134,12 +145,23 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
     stack.push_async_callback(target.close_connections)
     deployments = DeploymentTable(database, clock, node="api_" + secrets.token_hex(4))
     runner = CurrentEngine()
+    connections = ConnectionTable(database, sealer)
+    github_app = _github_app(settings, GitHubAppTable(database, sealer))
+    github = GitHub(
+        settings.github_api,
+        app=github_app.now,
+        open_credential=connections.open,
+        outbound_hosts=settings.outbound_hosts,
+    )
+    stack.push_async_callback(github.close)
     context = Context(
         projects=ProjectTable(database, sealer),
         apps=AppTable(database),
         releases=ReleaseTable(database, sealer, clock),
         deployments=deployments,
-        connections=ConnectionTable(database, sealer),
+        branches=BranchTable(database, clock),
+        deliveries=DeliveryTable(database),
+        connections=connections,
         owners=OwnerTable(database),
         tokens=TokenTable(database),
         logs=BuildLogFiles(home.build_logs, clock),
@@ -163,7 +185,12 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
             work=home.work,
         ),
         targets={target.name: target},
+        github=github,
+        github_app=github_app,
         github_url=settings.github_url,
+        github_api_url=settings.github_api,
+        public_url=settings.public_url,
+        main_branch=settings.github_branch_main,
         local_repositories=settings.local_repositories,
     )
 
@@ -188,6 +215,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         runner=runner,
         deploy=deploy,
         work=home.work,
+        intake=Intake(context, decide, budget=settings.webhooks.answer_within),
     )
 
 
@@ -200,6 +228,7 @@ class Door(Protocol):
         settings: ServerSettings,
         *,
         health: Callable[[], Awaitable[HealthReport]],
+        intake: Intake,
         say: Callable[[str], None],
         stopped: asyncio.Event,
     ) -> None:
@@ -219,10 +248,21 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
             asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
         board = HealthBoard(parts)
         work = [
-            asyncio.create_task(door(parts.context, settings.server, health=board.show, say=say, stopped=stopped)),
+            asyncio.create_task(
+                door(
+                    parts.context,
+                    settings.server,
+                    health=board.show,
+                    intake=parts.intake,
+                    say=say,
+                    stopped=stopped,
+                )
+            ),
             asyncio.create_task(board.keep()),
             asyncio.create_task(_carry_deployments(parts)),
             asyncio.create_task(_watch(parts)),
+            asyncio.create_task(_look_into_inbox(parts)),
+            asyncio.create_task(_watch_branches(parts)),
             asyncio.create_task(stopped.wait()),
         ]
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -287,11 +327,32 @@ def _renewed_at(runner: CurrentEngine) -> float:
 
 
 async def _watch(parts: Parts) -> None:
-    async def leads() -> bool:
-        engine = parts.runner.engine
-        return engine is not None and await parts.queue.leads(engine.node)
+    await Workloads(parts.context, parts.settings.reconciler.interval, lambda: _leads(parts)).run()
 
-    await Workloads(parts.context, parts.settings.reconciler.interval, leads).run()
+
+async def _look_into_inbox(parts: Parts) -> None:
+    await Inbox(
+        context=parts.context,
+        intake=parts.intake,
+        leads=lambda: _leads(parts),
+        keep=parts.settings.webhooks.keep,
+        alone=parts.database.is_sqlite,
+    ).run()
+
+
+async def _watch_branches(parts: Parts) -> None:
+    await Branches(
+        context=parts.context,
+        intake=parts.intake,
+        interval=parts.settings.branches.interval,
+        leads=lambda: _leads(parts),
+    ).run()
+
+
+async def _leads(parts: Parts) -> bool:
+    """Whether this process is the one that watches."""
+    engine = parts.runner.engine
+    return engine is not None and await parts.queue.leads(engine.node)
 
 
 @dataclass
@@ -325,6 +386,17 @@ class HealthBoard:
         except (Outside, TimeoutError):
             return "unavailable"
         return "ok"
+
+
+def _github_app(settings: Settings, stored: GitHubAppTable) -> CurrentApp:
+    def opened(secret: SecretStr | None) -> str | None:
+        return secret.get_secret_value() if secret is not None else None
+
+    given, key = None, opened(settings.github_app_private_key)
+    app_secret = opened(settings.github_app_webhook_secret)
+    if settings.github_app_id is not None and key is not None:
+        given = GitHubApp(app_id=settings.github_app_id, private_key=key, webhook_secret=app_secret)
+    return CurrentApp(stored, given, app_secret=app_secret, legacy_secret=opened(settings.github_webhook_secret))
 
 
 def _engine_host(settings: Settings) -> str:

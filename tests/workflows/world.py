@@ -11,10 +11,13 @@ from typing import Any
 
 from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.deployment import Deployment
+from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.project import Project
 from klepaas.domain.status import Status
+from klepaas.github.client import GitHub
 from klepaas.operations import deployments, projects, rollbacks
 from klepaas.operations.context import Context
+from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.deployments import DeploymentRequest
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.ports import Owner
@@ -22,10 +25,13 @@ from klepaas.operations.projects import Registration
 from klepaas.operations.rollbacks import RollbackRequest
 from klepaas.settings import Deadlines, EngineSettings
 from klepaas.storage.apps import AppTable
+from klepaas.storage.branches import BranchTable
 from klepaas.storage.build_logs import BuildLogFiles
 from klepaas.storage.connections import ConnectionTable
 from klepaas.storage.database import Database
+from klepaas.storage.deliveries import DeliveryTable
 from klepaas.storage.deployments import DeploymentTable
+from klepaas.storage.github_app import GitHubAppTable
 from klepaas.storage.migrate import migrate
 from klepaas.storage.owners import OwnerTable
 from klepaas.storage.projects import ProjectTable
@@ -46,6 +52,8 @@ from klepaas.workflows.steps import Steps
 
 QUICK = EngineSettings(lease=timedelta(seconds=2), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=100))
 PATIENCE_S = 20.0
+NO_GITHUB = "http://127.0.0.1:1"
+"""Where nobody listens."""
 
 
 @dataclass
@@ -129,18 +137,33 @@ class World:
 
 
 @asynccontextmanager
-async def world(url: str, folder: Path) -> AsyncIterator[World]:
+async def world(
+    url: str,
+    folder: Path,
+    *,
+    github_url: str = "https://github.com",
+    github_api_url: str = NO_GITHUB,
+    github_app: GitHubApp | None = None,
+) -> AsyncIterator[World]:
+    """`github_url`, `github_api_url` and `github_app` are those of a stand-in; without, no GitHub answers."""
     database = Database(url)
     await migrate(database)
     clock, sealer = SystemClock(), Sealer(parse_keys(new_key()))
     table = DeploymentTable(database, clock, node="test")
     target, builder, source, runner = FakeTarget(), FakeBuilder(), FakeSource(), CurrentEngine()
+    connections = ConnectionTable(database, sealer)
+    current_app = CurrentApp(
+        GitHubAppTable(database, sealer), github_app, app_secret=github_app.webhook_secret if github_app else None
+    )
+    github = GitHub(github_api_url, app=current_app.now, open_credential=connections.open)
     context = Context(
         projects=ProjectTable(database, sealer),
         apps=AppTable(database),
         releases=ReleaseTable(database, sealer, clock),
         deployments=table,
-        connections=ConnectionTable(database, sealer),
+        branches=BranchTable(database, clock),
+        deliveries=DeliveryTable(database),
+        connections=connections,
         owners=OwnerTable(database),
         tokens=TokenTable(database),
         logs=BuildLogFiles(folder / "logs", clock),
@@ -150,7 +173,10 @@ async def world(url: str, folder: Path) -> AsyncIterator[World]:
         source=source,
         builder=builder,
         targets={"fake": target},
-        github_url="https://github.com",
+        github=github,
+        github_app=current_app,
+        github_url=github_url,
+        github_api_url=github_api_url,
         local_repositories=False,
     )
     owner = Owner(id="own_1", name="operator", created_at=clock.now())
@@ -159,4 +185,5 @@ async def world(url: str, folder: Path) -> AsyncIterator[World]:
     try:
         yield World(database, context, target, builder, source, folder / "work", runner, actor)
     finally:
+        await github.close()
         await database.close()

@@ -19,6 +19,9 @@ class ConnectionKind(StrEnum):
     """User name and password (or token) for any https git server."""
 
 
+GITHUB_KINDS = (ConnectionKind.GITHUB_APP, ConnectionKind.GITHUB_TOKEN)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Connection:
     """Everything about a credential but the credential."""
@@ -30,6 +33,10 @@ class Connection:
     created_at: datetime
     host: str | None = None
     """The one server that may be told the credential, as `Repository.host`; None: any its owner's projects name."""
+    installation_id: str | None = None
+    """Of a GitHub App connection: which account's installation of this klepaas's App it stands for."""
+    api_url: str | None = None
+    """Of a GitHub connection: its REST API, e.g. `https://api.github.com` or `https://ghe.example.org/api/v3`."""
 
     def check_may_open(self, repository: Repository) -> None:
         """Errors: Invalid when the credential must not or cannot be shown to the server of this repository."""
@@ -47,6 +54,14 @@ class Connection:
                 f"{repository.host}.",
                 hint=f"Add another connection for {repository.host}.",
             )
+        if self.is_github and repository.owner_and_name is None:
+            raise Invalid(
+                f"{repository.display} is not the address of a repository at a GitHub.", hint="Give owner/repo."
+            )
+
+    @property
+    def is_github(self) -> bool:
+        return self.kind in GITHUB_KINDS
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -57,6 +72,22 @@ class Credential:
     password: str
     host: str | None = None
     """Its connection's: whoever sends it looks here once more."""
+
+
+def parse_server(text: str) -> str:
+    """Read the https address of a GitHub Enterprise Server, or its name alone. Errors: Invalid."""
+    name = parse_host(text.strip().removeprefix("https://").rstrip("/"))
+    return f"https://{name}"
+
+
+def parse_installation(text: str) -> str:
+    """The id of an installation, as the address of its settings on GitHub ends with. Errors: Invalid."""
+    given = text.strip()
+    if not (given.isascii() and given.isdigit() and len(given) <= 20):
+        raise Invalid(
+            f"{text[:40]!r} is not the id of an installation.", hint="It is the number its page on GitHub ends with."
+        )
+    return given
 
 
 def parse_host(text: str) -> str:

@@ -95,6 +95,8 @@ class Deployment:
     file_settings: dict[str, Any] = field(default_factory=dict)
     """What the commit's project file asks for."""
     note: str = ""
+    pull_request: int | None = None
+    delivery_id: str | None = None
     started_at: datetime | None = None
     previous_release_id: str | None = None
     """The release that was live when this one was decided to be."""
@@ -243,6 +245,8 @@ def queued(deployment_id: str, event: DeploymentQueued, at: datetime) -> Deploym
         image_digest=event.image_digest,
         settings_of=event.settings_of,
         note=event.note,
+        pull_request=event.pull_request,
+        delivery_id=event.delivery_id,
     )
 
 

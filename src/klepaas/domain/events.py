@@ -54,6 +54,10 @@ class DeploymentQueued(Event):
     settings_of: str | None = None
     """The earlier release whose settings and variables a rebuilt image runs with; None takes the project's."""
     note: str = ""
+    pull_request: int | None = None
+    """Of GitHub: what was merged, when that led to this deployment."""
+    delivery_id: str | None = None
+    """`X-GitHub-Delivery` of the webhook that led to it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from klepaas.domain.repository import Repository, parse_path
+from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Invalid
 
 _NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
@@ -103,6 +104,12 @@ class Project:
     connection_id: str | None
     created_at: datetime
     updated_at: datetime
+    rules: TriggerRule = field(default_factory=TriggerRule)
+    github_repository_id: int | None = None
+    """GitHub's own number of the repository, once it was learnt: it survives a rename."""
+    github_installation_id: str | None = None
+    pipeline_id: str | None = None
+    """Of its pipeline at the provider, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

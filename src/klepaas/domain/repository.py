@@ -33,6 +33,16 @@ class Repository:
         return f"{self.owner}/{self.name}" if self.kind is SourceKind.GITHUB else self.location
 
     @property
+    def owner_and_name(self) -> tuple[str, str] | None:
+        """How its server's API calls it, where that is a GitHub: the two parts of its address; else None."""
+        if self.kind is SourceKind.GITHUB:
+            return self.owner, self.name
+        if self.kind is SourceKind.LOCAL or "://" not in self.location:
+            return None
+        match = _GITHUB.fullmatch(urlsplit(self.location).path.strip("/").removesuffix(".git"))
+        return (match["owner"], match["name"]) if match else None
+
+    @property
     def scheme(self) -> str:
         """How its server is spoken to: `https`, `http` or `ssh`; `file` on this machine's disk."""
         if self.kind is SourceKind.LOCAL:
@@ -102,7 +112,10 @@ def parse_repository(text: str, *, github_url: str = "https://github.com") -> Re
         if match["path"].startswith("-"):
             raise Invalid(f"{text!r} is not a repository.", hint="Give an https or ssh URL.")
         return Repository(kind=SourceKind.URL, location=text, owner=match["host"], name=_last(match["path"]))
-    return _parse_url(text)
+    found = _parse_url(text)
+    at_github = found.owner_and_name if found.location.startswith(f"{github_url}/") else None
+    # The same repository is the same project, however its address was written.
+    return found if at_github is None else parse_repository("/".join(at_github), github_url=github_url)
 
 
 def _parse_url(text: str) -> Repository:

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from klepaas.builders.protocol import Builder
+from klepaas.operations.code_host import CodeHost
+from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.ports import (
     Apps,
+    Branches,
     BuildLogs,
     Clock,
     Connections,
+    Deliveries,
     Deployments,
     Feed,
     Owners,
@@ -27,6 +31,8 @@ class Context:
     apps: Apps
     releases: Releases
     deployments: Deployments
+    branches: Branches
+    deliveries: Deliveries
     connections: Connections
     owners: Owners
     tokens: Tokens
@@ -37,5 +43,12 @@ class Context:
     source: Source
     builder: Builder
     targets: Mapping[str, Target]
+    github: CodeHost
+    github_app: CurrentApp
     github_url: str
     local_repositories: bool
+    github_api_url: str = "https://api.github.com"
+    public_url: str | None = None
+    """Where people and GitHub reach this klepaas, without a slash at its end; None while the operator said nothing."""
+    main_branch: str = "main"
+    """The branch of a new project that names none."""

@@ -31,10 +31,16 @@ class DeploymentRequest:
     request_key: str | None = None
     trigger: str = "manual"
     note: str = ""
+    pull_request: int | None = None
+    """Of GitHub: what was merged."""
+    delivery_id: str | None = None
+    """Of the webhook that brought the news."""
+    after_number: int | None = None
+    """The app's newest deployment as the caller knows it; another one since then means deciding again."""
 
 
 async def start(context: Context, actor: Actor, request: DeploymentRequest) -> Submission:
-    """Queue a deployment and wake the engine. Errors: NotFound, Invalid, NotAllowed."""
+    """Queue a deployment and wake the engine. Errors: NotFound, Invalid, NotAllowed; Overtaken, see `after_number`."""
     actor.require(Scope.DEPLOY)
     project = await projects.find(context, actor, request.project)
     environment = parse_name(request.environment, "environment") if request.environment else project.environment
@@ -48,14 +54,19 @@ async def start(context: Context, actor: Actor, request: DeploymentRequest) -> S
         actor=actor.label,
         first_step=Stage.FETCH,
         note=request.note[:500],
+        pull_request=request.pull_request,
+        delivery_id=request.delivery_id,
     )
     await context.apps.ensure(project, environment)
-    return await submit(context, event, scoped_key(project.id, request.request_key))
+    key = scoped_key(project.id, request.request_key)
+    return await submit(context, event, key, after_number=request.after_number)
 
 
-async def submit(context: Context, event: DeploymentQueued, request_key: str | None) -> Submission:
+async def submit(
+    context: Context, event: DeploymentQueued, request_key: str | None, *, after_number: int | None = None
+) -> Submission:
     """Record the deployment, then ring the bells of those who carry and those who watch."""
-    submission = await context.deployments.submit(event, request_key=request_key)
+    submission = await context.deployments.submit(event, request_key=request_key, after_number=after_number)
     if submission.is_new:
         context.runner.wake()
     for deployment_id in submission.superseded:

@@ -3,20 +3,27 @@
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from klepaas.domain.actor import Scope
 from klepaas.domain.connection import Connection, Credential
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import DeploymentQueued, Event, Recorded
+from klepaas.domain.github import Received, RepositoryName
+from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import App, Project
 from klepaas.domain.release import Release
 from klepaas.domain.status import Status
+from klepaas.domain.verdict import Verdict
 
 
 class Lost(Exception):
     """The deployment belongs to another node now; whoever gets this writes nothing more about it."""
+
+
+class Overtaken(Exception):
+    """Another deployment of the app was requested since the caller looked; what it decided may not hold any more."""
 
 
 class Clock(Protocol):
@@ -67,6 +74,35 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What was asked for of one app. `last_number` is that of its newest deployment, however it ended; 0: none yet."""
+
+    last_number: int = 0
+    active: Deployment | None = None
+    """The newest one that is queued, running or unknown."""
+    live: Deployment | None = None
+
+    @property
+    def newest(self) -> Deployment | None:
+        """What runs once everything asked for has gone well."""
+        return self.active or self.live
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedHead:
+    """The newest commit of a branch that was decided about for a project."""
+
+    project_id: str
+    branch: str
+    sha: str
+    is_settled: bool
+    """False: to be decided again, because GitHub could not be asked or checks still run."""
+    seen_at: datetime
+    etag: str | None = None
+    """GitHub's, of the branch while `sha` was its head."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WatchedChange:
     """A difference a watcher saw in an app, and what it did about it."""
 
@@ -82,12 +118,21 @@ class WatchedChange:
 class Deployments(Protocol):
     """The deployments and their event log."""
 
-    async def submit(self, request: DeploymentQueued, *, request_key: str | None) -> Submission:
-        """Record one deployment, superseding the app's queued one. The same key again is the same deployment."""
+    async def submit(
+        self, request: DeploymentQueued, *, request_key: str | None, after_number: int | None = None
+    ) -> Submission:
+        """Record one deployment, superseding the app's queued one. The same key again is the same deployment.
+        Errors: Overtaken when the app's newest deployment is not `after_number`."""
 
     async def get(self, deployment_id: str) -> Deployment | None: ...
 
     async def by_request(self, request_key: str) -> Deployment | None: ...
+
+    async def of_commit(self, project_id: str, environment: str, sha: str) -> Deployment | None:
+        """The newest deployment of this commit that is not a rollback."""
+
+    async def standings(self, app_keys: Collection[str]) -> Mapping[str, Standing]:
+        """By app key; an app nothing was ever asked for may be missing."""
 
     async def of_project(
         self,
@@ -146,6 +191,13 @@ class Projects(Protocol):
 
     async def list(self, owner_id: str | None) -> Sequence[Project]: ...
 
+    async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
+        """Projects of this GitHub repository: by its id, else by its name in any case; and never those of another
+        installation."""
+
+    async def learn(self, projects: Sequence[Project]) -> None:
+        """Write down what GitHub said of their repositories (ids, names), unless somebody changed them meanwhile."""
+
     async def change(self, project: Project, *, unchanged_since: datetime) -> Project:
         """Errors: Conflict when somebody changed it in the meantime."""
 
@@ -157,6 +209,29 @@ class Projects(Protocol):
         """Seal and store; None removes."""
 
     async def variable_names(self, project_id: str, environment: str) -> Mapping[str, datetime]: ...
+
+
+class Branches(Protocol):
+    """What is known of the branches of projects. The newest decision counts; writing it again changes nothing."""
+
+    async def heads(self, project_ids: Collection[str], branch: str) -> Mapping[str, DecidedHead]:
+        """By project id."""
+
+    async def decided(self, heads: Sequence[DecidedHead]) -> None: ...
+
+    async def saw(self, project_ids: Collection[str], branch: str, sha: str, etag: str | None) -> None:
+        """Remember the etag that came with this head."""
+
+    async def move(self, repository: str, ref: str, before: str, after: str) -> None:
+        """Remember that a ref went from one commit to another, as its push said."""
+
+    async def moves(self, repository: str, ref: str) -> Mapping[str, set[str]]:
+        """From which commits the ref came to each."""
+
+    async def forget_old_moves(self) -> None: ...
+
+    async def known(self) -> Sequence[DecidedHead]:
+        """Of all projects that deploy by themselves."""
 
 
 class Releases(Protocol):
@@ -239,6 +314,19 @@ class Connections(Protocol):
         """Ids of the projects that used it and now have none."""
 
 
+class StoredApp(Protocol):
+    """The GitHub App made for this klepaas, if any."""
+
+    async def get(self) -> GitHubApp | None:
+        """Errors: WrongKey."""
+
+    async def put(self, app: GitHubApp, at: datetime) -> None:
+        """Errors: Conflict when there is one already."""
+
+    async def remove(self) -> bool:
+        """Whether there was one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
     """`position` is opaque, rises within the log and resumes reading right after the line."""
@@ -264,6 +352,66 @@ class BuildLogWriter(Protocol):
     async def write(self, line: str) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredDelivery:
+    """A webhook in the inbox, without its body. `answer` is what its sender was or would have been answered."""
+
+    number: int
+    id: str
+    event: str
+    headers: Mapping[str, str]
+    repository: str | None
+    received_at: datetime
+    decided_at: datetime | None
+    answer: Mapping[str, Any] | None
+    decisions: Sequence["Decision"] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a delivery meant for one project. `owner_id` is the project's."""
+
+    verdict: Verdict
+    project_name: str
+    owner_id: str
+    at: datetime
+
+
+class Deliveries(Protocol):
+    """The inbox of webhooks. What it has taken survives a power cut."""
+
+    async def add(self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None) -> bool:
+        """Whether it is new; a known id changes nothing. With an `answer` nothing is left to be decided.
+        Returns once it is on disk."""
+
+    async def decided(
+        self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime
+    ) -> None:
+        """Record what it meant. Again, it is what it means now."""
+
+    async def get(self, delivery_id: str) -> StoredDelivery | None: ...
+
+    async def body(self, delivery_id: str) -> bytes | None: ...
+
+    async def undecided(self, *, received_before: datetime, after: int, limit: int) -> Sequence[StoredDelivery]:
+        """In the order they came, from the number `after` on; without their decisions."""
+
+    async def list(
+        self, owner_id: str | None, *, project_id: str | None = None, before_number: int | None = None, limit: int = 50
+    ) -> Sequence[StoredDelivery]:
+        """Newest first; with an owner only those that meant something for one of their projects, and only that."""
+
+    async def known(self, delivery_ids: Collection[str]) -> Collection[str]:
+        """Which of these ids are in the inbox."""
+
+    async def waiting(self) -> Sequence[StoredDelivery]:
+        """What waits for something (the commit's checks) for one project at least, in the order it came; some hundred
+        at most."""
+
+    async def prune(self, *, received_before: datetime) -> int:
+        """Forget what was decided and is older, at most some thousand at once. Returns how many."""
 
 
 class Feed(Protocol):

@@ -1,23 +1,32 @@
 """Register, configure and retire projects, and set their environment variables."""
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from klepaas.domain.actor import Actor, Scope
+from klepaas.domain.connection import Connection
 from klepaas.domain.project import Project, ProjectSettings, parse_name, parse_variable
 from klepaas.domain.repository import Repository, SourceKind, parse_branch, parse_repository
-from klepaas.errors import Conflict, Invalid, NotAllowed, NotFound
+from klepaas.domain.trigger_rule import TriggerRule
+from klepaas.errors import Conflict, Invalid, NotAllowed, NotFound, Outside
 from klepaas.operations import connections
 from klepaas.operations.context import Context
+from klepaas.operations.places import place_of
 from klepaas.targets.protocol import ShiftsTraffic
 
 MAX_VARIABLE_BYTES = 64 * 1024
 MAX_VARIABLES = 500
+LEARN_WITHIN_S = 5.0
+"""How long a registration waits for what GitHub says of the repository."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +35,20 @@ class Registration:
 
     repository: str
     name: str | None = None
-    branch: str = "main"
+    branch: str | None = None
+    """None: the branch the operator chose for all, else `main`."""
     environment: str = "production"
     target: str = "local"
     settings: Mapping[str, Any] | None = None
     connection_id: str | None = None
+    auto_deploy: bool = False
+    rules: Mapping[str, Any] | None = None
+    """As in `domain.trigger_rule`; what is not named is as usual."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectChange:
-    """Fields that are None stay as they are; `settings` holds only the settings to change.
+    """Fields that are None stay as they are; `settings` and `rules` hold only what is to change.
 
     `connection_id` is an id or a name, in a registration too; an empty one takes the connection away."""
 
@@ -43,6 +56,8 @@ class ProjectChange:
     branch: str | None = None
     settings: Mapping[str, Any] | None = None
     connection_id: str | None = None
+    auto_deploy: bool | None = None
+    rules: Mapping[str, Any] | None = None
 
 
 async def register(context: Context, actor: Actor, wanted: Registration) -> Project:
@@ -56,7 +71,8 @@ async def register(context: Context, actor: Actor, wanted: Registration) -> Proj
         )
     if await context.projects.named(name, actor.owner_id):
         raise Conflict(f"You already have a project named {name}.", hint="Choose another name with --name.")
-    connection_id = await _connection(context, actor, wanted.connection_id, actor.owner_id, repository)
+    connection = await _connection(context, actor, wanted.connection_id, actor.owner_id, repository)
+    _check_automatic(repository, wanted.auto_deploy)
     now = context.clock.now()
     project = Project(
         id="prj_" + secrets.token_hex(8),
@@ -64,16 +80,18 @@ async def register(context: Context, actor: Actor, wanted: Registration) -> Proj
         owner_id=actor.owner_id,
         name=name,
         repository=repository,
-        branch=parse_branch(wanted.branch),
+        branch=parse_branch(wanted.branch if wanted.branch is not None else context.main_branch),
         environment=parse_name(wanted.environment, "environment"),
         target=wanted.target,
         settings=_settings({}, wanted.settings or {}),
-        auto_deploy=False,
-        connection_id=connection_id,
+        auto_deploy=wanted.auto_deploy,
+        rules=_rules({}, wanted.rules or {}),
+        connection_id=None if connection is None else connection.id,
+        github_installation_id=None if connection is None else connection.installation_id,
         created_at=now,
         updated_at=now,
     )
-    return await context.projects.add(project)
+    return await context.projects.add(await _learnt(context, project, connection))
 
 
 async def configure(context: Context, actor: Actor, reference: str, change: ProjectChange) -> Project:
@@ -87,14 +105,30 @@ async def configure(context: Context, actor: Actor, reference: str, change: Proj
     if change.repository is not None:
         repository = _repository(context, actor, change.repository)
         if repository != project.repository:
-            changed = replace(changed, repository=repository, connection_id=None)
+            changed = replace(
+                changed,
+                repository=repository,
+                connection_id=None,
+                github_repository_id=None,
+                github_installation_id=None,
+            )
     if change.branch is not None:
         changed = replace(changed, branch=parse_branch(change.branch))
     if change.settings is not None:
         changed = replace(changed, settings=_settings(project.settings.chosen(), change.settings))
     if change.connection_id is not None:
-        connection_id = await _connection(context, actor, change.connection_id, project.owner_id, changed.repository)
-        changed = replace(changed, connection_id=connection_id)
+        connection = await _connection(context, actor, change.connection_id, project.owner_id, changed.repository)
+        changed = replace(
+            changed,
+            connection_id=None if connection is None else connection.id,
+            github_installation_id=None if connection is None else connection.installation_id,
+        )
+        changed = await _learnt(context, changed, connection)
+    if change.rules is not None:
+        changed = replace(changed, rules=_rules(project.rules.model_dump(mode="json"), change.rules))
+    if change.auto_deploy is not None:
+        changed = replace(changed, auto_deploy=change.auto_deploy)
+    _check_automatic(changed.repository, changed.auto_deploy)
     if changed == project:
         return project
     return await context.projects.change(
@@ -190,10 +224,70 @@ def _repository(context: Context, actor: Actor, text: str) -> Repository:
 
 async def _connection(
     context: Context, actor: Actor, reference: str | None, owner_id: str, repository: Repository
-) -> str | None:
+) -> Connection | None:
     if not reference:
         return None
-    return (await connections.for_project(context, actor, reference, owner_id=owner_id, repository=repository)).id
+    return await connections.for_project(context, actor, reference, owner_id=owner_id, repository=repository)
+
+
+async def learn(context: Context, project: Project) -> Project:
+    """Ask GitHub for the id and present name of a project's repository and remember them; the project as it is then.
+
+    The connection stays with a repository that was renamed: it is the same one by its id. Another one that took the
+    old name is not the project's, and is not learnt. When GitHub cannot say, nothing changes."""
+    connection = await context.connections.get(project.connection_id) if project.connection_id else None
+    learnt = await _learnt(context, project, connection)
+    if learnt != project:
+        await context.projects.learn([learnt])
+    return learnt
+
+
+async def _learnt(context: Context, project: Project, connection: Connection | None) -> Project:
+    """Never in the way: a repository nobody can be asked about stays as it was named."""
+    place = place_of(project.repository, connection)
+    if place is None or connection is None or not connection.is_github:
+        return project
+    try:
+        async with asyncio.timeout(LEARN_WITHIN_S):
+            found = await context.github.repository(place)
+    except (Outside, TimeoutError) as away:
+        log.info("repository_not_learnt", project=project.name, reason=str(away) or type(away).__name__)
+        return project
+    if project.github_repository_id not in {None, found.repository_id}:
+        log.warning("repository_is_another", project=project.name, repository=found.full_name)
+        return project
+    if project.repository.kind is not SourceKind.GITHUB:
+        return replace(project, github_repository_id=found.repository_id)
+    return replace(
+        project,
+        repository=parse_repository(found.full_name, github_url=context.github_url),
+        github_repository_id=found.repository_id,
+    )
+
+
+def _check_automatic(repository: Repository, auto_deploy: bool) -> None:
+    if auto_deploy and repository.kind is not SourceKind.GITHUB:
+        raise Invalid(
+            f"{repository.display} cannot be deployed automatically: only GitHub tells klepaas of pushes.",
+            hint="Leave automatic deployment off, or give owner/repo.",
+        )
+
+
+def _rules(current: Mapping[str, Any], changes: Mapping[str, Any]) -> TriggerRule:
+    """The current rules with these changes; a change to None makes one as usual again."""
+    known = ", ".join(sorted(TriggerRule.model_fields))
+    for name in changes:
+        if name not in TriggerRule.model_fields:
+            raise Invalid(f"There is no rule {name[:80]!r}.", hint=f"Known rules: {known}.")
+    try:
+        return TriggerRule.model_validate(
+            {name: value for name, value in {**current, **changes}.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "rules"
+        problem = first["msg"].removeprefix("Value error, ")
+        raise Invalid(f"The rule {place} is not valid: {problem}.", evidence={"rule": place}) from None
 
 
 def _settings(current: Mapping[str, Any], changes: Mapping[str, Any]) -> ProjectSettings:

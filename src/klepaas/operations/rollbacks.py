@@ -13,7 +13,7 @@ from klepaas.domain.release import Release
 from klepaas.domain.repository import parse_commit
 from klepaas.domain.status import Stage
 from klepaas.errors import Conflict, ImageMissing, Invalid, NotFound, Outside, Unavailable
-from klepaas.operations import deployments, projects
+from klepaas.operations import connections, deployments, projects
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState, Submission
 from klepaas.targets.protocol import KeepsWarm
@@ -221,7 +221,7 @@ async def _way(context: Context, project: Project, state: AppState, release: Rel
     try:
         if await context.builder.inspect(release.image_digest) is not None:
             return Way.IMAGE
-        credential = await context.connections.open(project.connection_id) if project.connection_id else None
+        credential = await connections.opened(context, project.connection_id, project.repository)
         can_fetch = await context.source.has(
             project.repository, branch=project.branch, commit=release.commit_sha, credential=credential
         )

@@ -52,6 +52,8 @@ class ConnectionTable:
                         host=connection.host,
                         sealed=self._sealer.seal_values(values, place_of(connection.id)),
                         created_at=connection.created_at,
+                        installation_id=connection.installation_id,
+                        api_url=connection.api_url,
                     )
                 )
         except sa.exc.IntegrityError as error:
@@ -90,4 +92,6 @@ def _connection(row: sa.Row[Any]) -> Connection:
         name=row.name,
         created_at=row.created_at,
         host=row.host,
+        installation_id=row.installation_id,
+        api_url=row.api_url,
     )

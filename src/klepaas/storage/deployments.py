@@ -1,22 +1,25 @@
 """The deployments and their event log, behind `operations.ports.Deployments`."""
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from klepaas.domain.deployment import Deployment, queued
 from klepaas.domain.events import DeploymentQueued, Event, Recorded
-from klepaas.domain.status import Status
+from klepaas.domain.status import IN_HAND, Status
 from klepaas.errors import Conflict
-from klepaas.operations.ports import Clock, Submission
+from klepaas.operations.ports import Clock, Overtaken, Standing, Submission
 from klepaas.storage import deployment_state, event_log
 from klepaas.storage.database import Database
-from klepaas.storage.tables import deployments
+from klepaas.storage.tables import apps, deployments
 from klepaas.storage.words import keepable_event
 
 d = deployments.c
+
+UNDER_WAY = (Status.QUEUED, *IN_HAND)
 
 SUBMIT_TRIES = 50
 """Racing submissions of one app repeat until each has its turn: 20 racing ones needed at most 20 tries."""
@@ -28,23 +31,30 @@ class DeploymentTable:
     def __init__(self, database: Database, clock: Clock, node: str) -> None:
         self._database, self._clock, self._node = database, clock, node
 
-    async def submit(self, request: DeploymentQueued, *, request_key: str | None) -> Submission:
+    async def submit(
+        self, request: DeploymentQueued, *, request_key: str | None, after_number: int | None = None
+    ) -> Submission:
         request = keepable_event(request)
         for _ in range(SUBMIT_TRIES):
             try:
                 async with self._database.write() as connection:
-                    return await self._submit(connection, request, request_key)
+                    return await self._submit(connection, request, request_key, after_number)
             except sa.exc.IntegrityError:
                 continue  # another submission of this app or this request came between our look and our write
         raise Conflict("Too many deployments of this app are submitted at the same moment.", hint="Repeat the request.")
 
     async def _submit(
-        self, connection: AsyncConnection, request: DeploymentQueued, request_key: str | None
+        self, connection: AsyncConnection, request: DeploymentQueued, request_key: str | None, after_number: int | None
     ) -> Submission:
-        if request_key is not None and (earlier := await _one(connection, d.request_key == request_key)):
-            return Submission(deployment=earlier, is_new=False)
         now = self._clock.now()
         new = queued("dep_" + secrets.token_hex(8), request, now)
+        await self._take_turn(connection, new.app_key)
+        if request_key is not None and (earlier := await _one(connection, d.request_key == request_key)):
+            return Submission(deployment=earlier, is_new=False)
+        if after_number is not None:
+            newest = await connection.scalar(sa.select(sa.func.max(d.number)).where(d.app_key == new.app_key))
+            if (newest or 0) != after_number:
+                raise Overtaken(new.app_key)
         older = await _one(connection, d.app_key == new.app_key, d.status == Status.QUEUED)
         if older is not None:
             events = older.supersede(by=new.id, reason="a newer deployment of the same app was requested")
@@ -57,6 +67,12 @@ class DeploymentTable:
         stored = deployment_state.from_json(deployment_state.to_json(new), number=number or 0)
         return Submission(deployment=stored, is_new=True, superseded=(older.id,) if older else ())
 
+    async def _take_turn(self, connection: AsyncConnection, app_key: str) -> None:
+        """Submissions of one app go one after another, so that each sees the one before. SQLite has one writer
+        anyway; on PostgreSQL it takes a lock that nothing else asks for."""
+        if not self._database.is_sqlite:
+            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(app_key))))
+
     async def get(self, deployment_id: str) -> Deployment | None:
         async with self._database.read() as connection:
             return await _one(connection, d.id == deployment_id)
@@ -64,6 +80,32 @@ class DeploymentTable:
     async def by_request(self, request_key: str) -> Deployment | None:
         async with self._database.read() as connection:
             return await _one(connection, d.request_key == request_key)
+
+    async def of_commit(self, project_id: str, environment: str, sha: str) -> Deployment | None:
+        here = d.app_key == f"{project_id}/{environment}"
+        async with self._database.read() as connection:
+            return await _one(connection, here, d.commit_sha == sha, d.rollback_of.is_(None))
+
+    async def standings(self, app_keys: Collection[str]) -> Mapping[str, Standing]:
+        keys = list(app_keys)
+        if not keys:
+            return {}
+        last = sa.select(d.app_key, sa.func.max(d.number)).where(d.app_key.in_(keys)).group_by(d.app_key)
+        active = sa.select(d.app_key, d.state, d.number).where(d.app_key.in_(keys), d.status.in_(UNDER_WAY))
+        live = (
+            sa.select(d.app_key, d.state, d.number)
+            .join(apps, apps.c.live_deployment_id == d.id)
+            .where(apps.c.key.in_(keys))
+        )
+        async with self._database.read() as connection:
+            # Numbers first: whoever decides by the rest is told when something was added in between.
+            numbers = {row[0]: row[1] for row in await connection.execute(last)}
+            pending = _by_app(await connection.execute(active.order_by(d.number)))
+            serving = _by_app(await connection.execute(live))
+        return {
+            key: Standing(last_number=number, active=pending.get(key), live=serving.get(key))
+            for key, number in numbers.items()
+        }
 
     async def of_project(
         self,
@@ -104,6 +146,13 @@ class DeploymentTable:
             return {Status(status): count for status, count in rows}
 
 
+def _by_app(rows: Iterable[sa.Row[Any]]) -> dict[str, Deployment]:
+    """By app key; of several the last one."""
+    return {row.app_key: deployment_state.from_json(row.state, number=row.number) for row in rows}
+
+
 async def _one(connection: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> Deployment | None:
-    row = (await connection.execute(sa.select(d.state, d.number).where(*conditions).limit(1))).first()
+    """The newest of those."""
+    query = sa.select(d.state, d.number).where(*conditions).order_by(d.number.desc()).limit(1)
+    row = (await connection.execute(query)).first()
     return None if row is None else deployment_state.from_json(row.state, number=row.number)

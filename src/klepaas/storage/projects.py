@@ -3,20 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 
+from klepaas.domain.connection import ConnectionKind
+from klepaas.domain.github import RepositoryName
 from klepaas.domain.project import Project, ProjectSettings
 from klepaas.domain.repository import Repository, SourceKind
 from klepaas.domain.status import Status
+from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer
-from klepaas.storage.tables import apps, deployments, projects, variables
+from klepaas.storage.tables import apps, connections, deployments, projects, variables
 
 p, v = projects.c, variables.c
+Model = TypeVar("Model", bound=BaseModel)
 
+GITHUB_KINDS = (ConnectionKind.GITHUB_APP, ConnectionKind.GITHUB_TOKEN)
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.UNKNOWN)
 
 
@@ -33,7 +39,7 @@ class ProjectTable:
 
     async def add(self, project: Project) -> Project:
         """The project with its number. Errors: Conflict when its owner has a project of this name."""
-        columns = {**_columns(project), "id": project.id, "created_at": project.created_at}
+        columns = {**columns_of(project), "id": project.id, "created_at": project.created_at}
         try:
             async with self._database.write() as connection:
                 number = await connection.scalar(sa.insert(projects).values(**columns).returning(p.number))
@@ -51,6 +57,45 @@ class ProjectTable:
     async def list(self, owner_id: str | None) -> Sequence[Project]:
         return await self._where(*_owned_by(owner_id))
 
+    async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
+        named = sa.or_(_is_called(repository), _is_at(repository))
+        if repository.repository_id is None:
+            conditions = [named]
+        else:
+            unknown = sa.and_(p.github_repository_id.is_(None), named)
+            conditions = [sa.or_(p.github_repository_id == repository.repository_id, unknown)]
+        if repository.installation_id is not None:
+            here = p.github_installation_id == repository.installation_id
+            conditions.append(sa.or_(p.github_installation_id.is_(None), here))
+        return await self._where(*conditions)
+
+    async def learn(self, known: Sequence[Project]) -> None:
+        statement = (
+            sa.update(projects)
+            .where(p.id == sa.bindparam("of_id"), p.updated_at == sa.bindparam("unchanged_since"))
+            .values(
+                repository_location=sa.bindparam("location"),
+                github_owner=sa.bindparam("owner"),
+                github_repo=sa.bindparam("repo"),
+                github_repository_id=sa.bindparam("repository_id"),
+                github_installation_id=sa.bindparam("installation_id"),
+            )
+        )
+        rows = [
+            {
+                "of_id": project.id,
+                "unchanged_since": project.updated_at,
+                "location": project.repository.location,
+                "owner": project.repository.owner,
+                "repo": project.repository.name,
+                "repository_id": project.github_repository_id,
+                "installation_id": project.github_installation_id,
+            }
+            for project in known
+        ]
+        async with self._database.write() as connection:
+            await connection.execute(statement, rows)
+
     async def change(self, project: Project, *, unchanged_since: datetime) -> Project:
         # Later than before even when the clock stands still: the time is what tells changes apart.
         changed = replace(project, updated_at=max(project.updated_at, unchanged_since + timedelta(microseconds=1)))
@@ -59,7 +104,7 @@ class ProjectTable:
                 found = await connection.execute(
                     sa.update(projects)
                     .where(p.id == project.id, p.updated_at == unchanged_since, p.retired_at.is_(None))
-                    .values(**_columns(changed))
+                    .values(**columns_of(changed))
                 )
         except sa.exc.IntegrityError as error:
             raise _taken(project) from error
@@ -128,6 +173,22 @@ class ProjectTable:
             return [_project(row) for row in await connection.execute(query)]
 
 
+def _is_called(repository: RepositoryName) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        p.repository_kind == SourceKind.GITHUB,
+        sa.func.lower(p.github_owner) == repository.owner.lower(),
+        sa.func.lower(p.github_repo) == repository.name.lower(),
+    )
+
+
+def _is_at(repository: RepositoryName) -> sa.ColumnElement[bool]:
+    """Named by its address, with a connection that says that this is a GitHub."""
+    location, address = sa.func.lower(p.repository_location), f"/{repository.full_name.lower()}"
+    at_github = sa.exists().where(connections.c.id == p.connection_id, connections.c.kind.in_(GITHUB_KINDS))
+    here = sa.or_(location.endswith(address, autoescape=True), location.endswith(f"{address}.git", autoescape=True))
+    return sa.and_(p.repository_kind == SourceKind.URL, here, at_github)
+
+
 def _owned_by(owner_id: str | None) -> tuple[sa.ColumnElement[bool], ...]:
     return () if owner_id is None else (p.owner_id == owner_id,)
 
@@ -136,7 +197,7 @@ def _taken(project: Project) -> Conflict:
     return Conflict(f"There is already a project named {project.name}.", hint="Choose another name.")
 
 
-def _columns(project: Project) -> dict[str, Any]:
+def columns_of(project: Project) -> dict[str, Any]:
     """What a change may change."""
     return {
         "owner_id": project.owner_id,
@@ -151,6 +212,9 @@ def _columns(project: Project) -> dict[str, Any]:
         "settings": project.settings.chosen(),
         "auto_deploy": project.auto_deploy,
         "connection_id": project.connection_id,
+        "rules": project.rules.model_dump(mode="json", exclude_defaults=True),
+        "github_repository_id": project.github_repository_id,
+        "github_installation_id": project.github_installation_id,
         "updated_at": project.updated_at,
     }
 
@@ -175,11 +239,17 @@ def _project(row: sa.Row[Any]) -> Project:
         connection_id=row.connection_id,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        rules=_known(TriggerRule, row.rules or {}),
+        github_repository_id=row.github_repository_id,
+        github_installation_id=row.github_installation_id,
+        pipeline_id=row.pipeline_id,
     )
 
 
 def settings_from(stored: Mapping[str, Any]) -> ProjectSettings:
     """Settings as stored. Those only a newer version knows are left out."""
-    return ProjectSettings.model_validate(
-        {name: value for name, value in stored.items() if name in ProjectSettings.model_fields}
-    )
+    return _known(ProjectSettings, stored)
+
+
+def _known(model: type[Model], stored: Mapping[str, Any]) -> Model:
+    return model.model_validate({name: value for name, value in stored.items() if name in model.model_fields})

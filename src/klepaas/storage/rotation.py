@@ -5,12 +5,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from klepaas.storage import connections, projects, releases
+from klepaas.storage import connections, github_app, projects, releases
 from klepaas.storage.database import Database
 from klepaas.storage.facts import KEY_CHECK, key_check_of
 from klepaas.storage.sealing import Sealer
 from klepaas.storage.tables import connections as connections_table
 from klepaas.storage.tables import facts as facts_table
+from klepaas.storage.tables import github_app as github_app_table
 from klepaas.storage.tables import releases as releases_table
 from klepaas.storage.tables import variables as variables_table
 
@@ -20,6 +21,7 @@ async def reseal(database: Database, sealer: Sealer) -> None:
     async with database.write() as connection:
         await _variables(connection, sealer)
         await _connections(connection, sealer)
+        await _github_app(connection, sealer)
         await _releases(connection, sealer)
         await connection.execute(
             sa.update(facts_table).where(facts_table.c.name == KEY_CHECK).values(value=key_check_of(sealer))
@@ -39,6 +41,13 @@ async def _connections(connection: AsyncConnection, sealer: Sealer) -> None:
     for row in await _sealed(connection, sa.select(c.id, c.sealed)):
         sealed = _again(sealer, row.sealed, connections.place_of(row.id))
         await connection.execute(sa.update(connections_table).where(c.id == row.id).values(sealed=sealed))
+
+
+async def _github_app(connection: AsyncConnection, sealer: Sealer) -> None:
+    g = github_app_table.c
+    for row in await _sealed(connection, sa.select(g.id, g.sealed)):
+        sealed = _again(sealer, row.sealed, github_app.PLACE)
+        await connection.execute(sa.update(github_app_table).where(g.id == row.id).values(sealed=sealed))
 
 
 async def _releases(connection: AsyncConnection, sealer: Sealer) -> None:

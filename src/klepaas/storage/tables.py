@@ -77,8 +77,22 @@ connections = sa.Table(
     sa.Column("host", sa.String(255)),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.Column("created_at", Utc, nullable=False),
+    sa.Column("installation_id", sa.String(40)),
+    sa.Column("api_url", sa.String(255)),
     sa.UniqueConstraint("owner_id", "name"),
 )
+
+github_app = sa.Table(
+    "github_app",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("app_id", sa.String(40), nullable=False),
+    sa.Column("slug", sa.String(255), nullable=False),
+    sa.Column("html_url", sa.String(500), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", Utc, nullable=False),
+)
+"""At most one row, `app`: the App made for this klepaas by `klepaas github connect`. Settings win over it."""
 
 projects = sa.Table(
     "projects",
@@ -106,6 +120,8 @@ projects = sa.Table(
     sa.Column("created_at", Utc, nullable=False),
     sa.Column("updated_at", Utc, nullable=False),
     sa.Column("retired_at", Utc),
+    sa.Column("github_repository_id", sa.BigInteger),
+    sa.Column("rules", Json),
     sa.Index("one_project_per_name", "owner_id", "name", unique=True, **_where("retired_at IS NULL")),
     sqlite_autoincrement=True,
 )
@@ -224,15 +240,68 @@ port_leases = sa.Table(
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("id", sa.String(80), primary_key=True),
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(80), nullable=False, unique=True),
     sa.Column("event", sa.String(80), nullable=False),
     sa.Column("headers", Json, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("repository", sa.String(255)),
     sa.Column("received_at", Utc, nullable=False),
-    sa.Column("decision", sa.String(40)),
-    sa.Column("reason", sa.Text),
-    sa.Column("deployment_id", sa.String(40)),
+    sa.Column("decided_at", Utc),
+    sa.Column("answer", Json),
+    sa.Index("undecided_deliveries", "number", **_where("decided_at IS NULL")),
+    sqlite_autoincrement=True,
 )
+"""`answer` is the body its sender was or would have been answered, once it was decided what to do."""
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("delivery_id", sa.ForeignKey("deliveries.id"), primary_key=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("environment", sa.String(40), nullable=False),
+    sa.Column("outcome", sa.String(40), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("deployment_id", sa.String(40)),
+    sa.Column("decided_at", Utc, nullable=False),
+    sa.Index("waiting_decisions", "delivery_id", **_where("outcome = 'waiting'")),
+)
+"""What one delivery meant for each project of its repository."""
+
+branch_heads = sa.Table(
+    "branch_heads",
+    metadata,
+    sa.Column("project_id", sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("branch", sa.String(255), primary_key=True),
+    sa.Column("sha", sa.String(40), nullable=False),
+    sa.Column("etag", sa.String(255)),
+    sa.Column("seen_at", Utc, nullable=False),
+    sa.Column("is_settled", sa.Boolean, nullable=False),
+)
+"""The newest commit of a branch that was decided about for a project."""
+
+branch_moves = sa.Table(
+    "branch_moves",
+    metadata,
+    sa.Column("repository", sa.String(255), primary_key=True),
+    sa.Column("ref", sa.String(255), primary_key=True),
+    sa.Column("after", sa.String(40), primary_key=True),
+    sa.Column("before", sa.String(40), primary_key=True),
+    sa.Column("at", Utc, nullable=False),
+)
+"""From where to where pushes moved a ref: the order of its commits while GitHub cannot be asked for it."""
+
+reports = sa.Table(
+    "reports",
+    metadata,
+    sa.Column("deployment_id", sa.ForeignKey("deployments.id"), primary_key=True),
+    sa.Column("sent", Json, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("due_at", sa.Float),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+    sa.Index("due_reports", "due_at", **_where("due_at IS NOT NULL")),
+)
+"""What GitHub was told of a deployment, and when it is to be told again; `due_at` NULL: it agrees with the record."""
 
 observations = sa.Table(
     "observations",

@@ -10,6 +10,7 @@ from klepaas.domain.deployment import Deployment
 from klepaas.domain.project import App, Project, ProjectSettings
 from klepaas.domain.release import Release
 from klepaas.errors import NotFound, Outside
+from klepaas.operations import connections
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState
 from klepaas.targets.protocol import Target
@@ -62,10 +63,10 @@ async def scene_of(context: Context, run: Run) -> Scene:
     if project is None:
         raise NotFound(f"The project {deployment.project_id} of deployment {deployment.id} is gone.")
     state = state or await context.apps.ensure(project, deployment.environment)
-    connection_id = project.connection_id
+    connection_id, repository = project.connection_id, project.repository
 
     async def credential() -> Credential | None:
-        return await context.connections.open(connection_id) if connection_id else None
+        return await connections.opened(context, connection_id, repository)
 
     return Scene(
         project=project,

@@ -14,11 +14,14 @@ from fastapi import FastAPI
 
 from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.deployment import Deployment
+from klepaas.domain.github import Received
 from klepaas.domain.project import Project
+from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.interfaces.api.app import create_app
 from klepaas.interfaces.api.server import serve_app
 from klepaas.operations import tokens
 from klepaas.operations.health import HealthReport
+from klepaas.operations.intake import Decide, Intake, decide
 from klepaas.settings import ServerSettings
 from klepaas.storage import tables
 from tests.workflows.world import World
@@ -31,6 +34,7 @@ DIGEST = "sha256:" + "a" * 64
 class Door:
     world: World
     app: FastAPI
+    intake: Intake
     report: list[HealthReport] = field(default_factory=lambda: [HealthReport(database="ok", engine="ok")])
     """The last one is shown."""
 
@@ -61,14 +65,18 @@ class Door:
             await serving
 
 
-def door_of(world: World, **settings: object) -> Door:
+def door_of(
+    world: World, *, deciding: Decide = decide, budget: timedelta = timedelta(seconds=5), **settings: object
+) -> Door:
+    """`deciding` and `budget` are the intake's of webhooks."""
     reports = [HealthReport(database="ok", engine="ok")]
 
     async def health() -> HealthReport:
         return reports[-1]
 
     chosen = ServerSettings(**{"keep_alive": timedelta(seconds=15), **settings})  # type: ignore[arg-type]
-    return Door(world, create_app(world.context, settings=chosen, health=health), reports)
+    intake = Intake(world.context, deciding, budget=budget)
+    return Door(world, create_app(world.context, settings=chosen, health=health, intake=intake), intake, reports)
 
 
 async def everything(world: World) -> dict[str, list[tuple[Any, ...]]]:
@@ -78,6 +86,17 @@ async def everything(world: World) -> dict[str, list[tuple[Any, ...]]]:
             table.name: sorted((tuple(row) for row in await connection.execute(sa.select(table))), key=repr)
             for table in tables.metadata.sorted_tables
         }
+
+
+async def delivered(world: World, delivery_id: str, project: Project) -> None:
+    """A webhook in the inbox that meant something for the project."""
+    now = world.context.clock.now()
+    received = Received(id=delivery_id, event="push", body=b"{}", received_at=now)
+    await world.context.deliveries.add(received, repository="acme/shop", answer=None)
+    meant = Verdict(
+        project_id=project.id, environment="production", outcome=Outcome.SKIPPED, reason="auto_deploy_disabled"
+    )
+    await world.context.deliveries.decided(delivery_id, answer={"status": "skipped"}, verdicts=[meant], at=now)
 
 
 async def deployed(world: World, project: Project, commit: str | None = None) -> Deployment:

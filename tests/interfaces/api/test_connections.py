@@ -94,7 +94,7 @@ async def test_what_is_added_is_listed_without_its_secret_and_is_sealed(
     taken = await api.post(f"{API}/connections", json={"name": "forge", "password": CANARY})
 
     assert listed.json() == {"connections": [made]}
-    assert set(made) == {"id", "owner_id", "kind", "name", "host", "created_at"}
+    assert set(made) == {"id", "owner_id", "kind", "name", "host", "installation_id", "account", "created_at"}
     assert made["host"] == "git.example.org"
     assert (taken.status_code, taken.json()["error"]["code"]) == (409, "conflict")
     files = b"".join(path.read_bytes() for path in tmp_path.glob("klepaas.db*"))

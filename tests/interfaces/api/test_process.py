@@ -16,7 +16,7 @@ from klepaas.interfaces.api.server import listening, serve_app
 from klepaas.interfaces.api.v1 import health
 from klepaas.operations.health import HealthReport
 from klepaas.settings import ServerSettings
-from tests.interfaces.api.doors import API, Door, deployed
+from tests.interfaces.api.doors import API, Door, deployed, door_of
 from tests.workflows.world import World
 
 
@@ -49,7 +49,7 @@ async def test_health_answers_although_its_report_hangs(here: World, monkeypatch
         raise AssertionError
 
     monkeypatch.setattr(health, "PATIENCE_S", 0.05)
-    app = create_app(here.context, settings=ServerSettings(), health=hang)
+    app = create_app(here.context, settings=ServerSettings(), health=hang, intake=door_of(here).intake)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://klepaas") as stranger:
         assert (await stranger.get("/health")).status_code == 503
 
@@ -103,6 +103,9 @@ async def test_every_route_is_described_with_examples_and_its_errors(api: httpx.
     schemas = described["components"]["schemas"]
     for path, method, route in _routes(described):
         where = f"{method} {path}"
+        if path == f"{API}/cicd/webhook":  # proven by its signature, and in words of its own
+            assert route["security"] == []
+            continue
         if body := route.get("requestBody"):
             name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
             assert schemas[name]["examples"], where

@@ -11,10 +11,22 @@ from klepaas.interfaces.api.body_limit import BodyLimit
 from klepaas.interfaces.api.door import Door, Guarded, Passes
 from klepaas.interfaces.api.metrics import Metrics
 from klepaas.interfaces.api.request_line import RequestLine
-from klepaas.interfaces.api.v1 import connections, deployments, health, metrics, projects, rollbacks, tokens
+from klepaas.interfaces.api.v1 import (
+    connections,
+    deliveries,
+    deployments,
+    github_app,
+    health,
+    metrics,
+    projects,
+    rollbacks,
+    tokens,
+)
 from klepaas.interfaces.api.v1.parameters import PREFIX
+from klepaas.interfaces.api.webhook import WebhookDoor, described
 from klepaas.operations.context import Context
 from klepaas.operations.health import HealthReport
+from klepaas.operations.intake import Intake
 from klepaas.settings import ServerSettings
 
 document = APIRouter(route_class=Guarded)
@@ -27,12 +39,16 @@ ROUTERS = (
     rollbacks.router,
     connections.router,
     tokens.router,
+    github_app.router,
+    deliveries.router,
     document,
 )
 """Every route there is, each under its full path: what the tenancy and scope walks of the tests go through."""
 
 
-def create_app(context: Context, *, settings: ServerSettings, health: Callable[[], Awaitable[HealthReport]]) -> FastAPI:
+def create_app(
+    context: Context, *, settings: ServerSettings, health: Callable[[], Awaitable[HealthReport]], intake: Intake
+) -> FastAPI:
     """The app over one context. `health` is asked on every health check and must answer from memory."""
     app = FastAPI(
         title="klepaas",
@@ -43,11 +59,14 @@ def create_app(context: Context, *, settings: ServerSettings, health: Callable[[
         redirect_slashes=False,
     )
     counting = Metrics()
-    app.state.door = Door(context=context, settings=settings, health=health, metrics=counting, passes=Passes(context))
+    app.state.door = Door(
+        context=context, settings=settings, health=health, metrics=counting, passes=Passes(context), intake=intake
+    )
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(WebhookDoor, context=context, intake=intake)
     app.add_middleware(RequestLine, metrics=counting)
     return app
 
@@ -56,10 +75,11 @@ def create_app(context: Context, *, settings: ServerSettings, health: Callable[[
 async def openapi(request: Request) -> dict[str, Any]:
     """This API, described for programs."""
     app: FastAPI = request.app
-    described = app.openapi()
-    if "bearer" not in described["components"].setdefault("securitySchemes", {}):
-        described["components"]["securitySchemes"]["bearer"] = {"type": "http", "scheme": "bearer"}
-        described["security"] = [{"bearer": []}]
+    document = app.openapi()
+    if "bearer" not in document["components"].setdefault("securitySchemes", {}):
+        document["components"]["securitySchemes"]["bearer"] = {"type": "http", "scheme": "bearer"}
+        document["security"] = [{"bearer": []}]
         for path in (f"{PREFIX}/health", f"{PREFIX}/version"):
-            described["paths"][path]["get"]["security"] = []
-    return described
+            document["paths"][path]["get"]["security"] = []
+        document["paths"] |= described()
+    return document

@@ -19,6 +19,7 @@ from klepaas.interfaces.api.metrics import Metrics
 from klepaas.operations import tokens
 from klepaas.operations.context import Context
 from klepaas.operations.health import HealthReport
+from klepaas.operations.intake import Intake
 from klepaas.settings import ServerSettings
 
 PASS_HOLDS_S = 10.0
@@ -34,6 +35,7 @@ class Door:
     health: Callable[[], Awaitable[HealthReport]]
     metrics: Metrics
     passes: "Passes"
+    intake: Intake
 
 
 class Passes:

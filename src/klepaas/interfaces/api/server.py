@@ -14,6 +14,7 @@ from klepaas.errors import Conflict, Invalid
 from klepaas.interfaces.api.app import create_app
 from klepaas.operations.context import Context
 from klepaas.operations.health import HealthReport
+from klepaas.operations.intake import Intake
 from klepaas.settings import ServerSettings
 
 OPEN_REQUESTS_END_WITHIN_S = 5
@@ -31,11 +32,13 @@ async def serve(
     settings: ServerSettings,
     *,
     health: Callable[[], Awaitable[HealthReport]],
+    intake: Intake,
     say: Callable[[str], None],
     stopped: asyncio.Event,
 ) -> None:
     """The HTTP door over one context: `wiring.Door`."""
-    await serve_app(create_app(context, settings=settings, health=health), settings, say=say, stopped=stopped)
+    app = create_app(context, settings=settings, health=health, intake=intake)
+    await serve_app(app, settings, say=say, stopped=stopped)
 
 
 async def serve_app(

@@ -10,7 +10,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # Typer keeps Click's errors to itself
 
 from klepaas.errors import Invalid, KlepaasError, Outside
-from klepaas.interfaces.cli import complaint, connections, env, exit_codes, projects, tokens
+from klepaas.interfaces.cli import complaint, connections, env, exit_codes, github, projects, tokens
 from klepaas.interfaces.cli.cancel import cancel
 from klepaas.interfaces.cli.check import check
 from klepaas.interfaces.cli.demo import demo
@@ -56,6 +56,7 @@ for verb, panel in (
 app.add_typer(projects.app, name="projects", rich_help_panel=_SET_UP)
 app.add_typer(env.app, name="env", rich_help_panel=_SET_UP)
 app.add_typer(connections.app, name="connections", rich_help_panel=_SET_UP)
+app.add_typer(github.app, name="github", rich_help_panel=_SET_UP)
 app.add_typer(tokens.app, name="tokens", rich_help_panel=_SET_UP)
 
 
@@ -113,4 +114,5 @@ def _setting(error: ValueError) -> Invalid | None:
         return None
     first = error.errors(include_input=False, include_url=False)[0]
     name = "__".join(str(part) for part in first["loc"]).upper()
-    return Invalid(f"The setting KLEPAAS_{name} is not valid: {first['msg']}.", hint="Change or unset it.")
+    problem = first["msg"].removeprefix("Value error, ")
+    return Invalid(f"The setting KLEPAAS_{name} is not valid: {problem}.", hint="Change or unset it.")

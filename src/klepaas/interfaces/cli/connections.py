@@ -46,7 +46,14 @@ def add(
     name: Annotated[str, typer.Argument(help="Yours to choose, e.g. forge.")],
     username: Annotated[str | None, typer.Option("--username", "-u", help="Not needed with most tokens.")] = None,
     host: Annotated[str | None, typer.Option(help="The only server that may be told it, e.g. git.example.org.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Default: git_basic, for any https git server.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="git_basic (default; any https git server), github_token or github_app.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Of a github_token: its GitHub Enterprise Server, e.g. github.example.org.")
+    ] = None,
+    installation: Annotated[str | None, typer.Option(help="Of a github_app: the installation's number.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Of a github_app, for the operator: whose it is.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -54,10 +61,11 @@ def add(
     from klepaas.interfaces.cli.server import ask
 
     screen = Screen(as_json=as_json, quiet=quiet)
-    password = secret.read("Password or token: ")
-    made = ask(lambda client: client.add_connection(name, password, username=username, host=host, kind=kind))
+    password = secret.read("Password or token: ") if kind != "github_app" else None
+    more = {"server": server, "installation_id": installation, "owner": owner}
+    made = ask(lambda client: client.add_connection(name, password, username=username, host=host, kind=kind, **more))
     screen.json(made)
-    if host is None:
+    if made["host"] is None:
         screen.warn("any project may send it to any server; --host binds it to one.")
     screen.line(made["id"])
     screen.say(f"Use it: klepaas projects create REPOSITORY --connection {made['name']}")
@@ -66,7 +74,9 @@ def add(
 @app.command()
 def verify(
     connection: ConnectionName,
-    repository: Annotated[str, typer.Argument(help="The repository it is to open: an https URL or owner/repo.")],
+    repository: Annotated[
+        str | None, typer.Argument(help="What it is to open: an https URL or owner/repo. Not needed at GitHub.")
+    ] = None,
     branch: Annotated[str | None, typer.Option("--branch", "-b", help="Default: main.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -77,7 +87,10 @@ def verify(
     screen = Screen(as_json=as_json, quiet=quiet)
     seen = ask(lambda client: client.verify_connection(connection, repository, branch=branch))
     screen.json(seen)
-    screen.say(f"It opens {repository}: branch {seen['branch']} is at {words.commit(seen['commit_sha'])}.", "green")
+    if seen.get("account"):
+        screen.say(f"GitHub knows it as {seen['account']}.", "green")
+    if repository is not None:
+        screen.say(f"It opens {repository}: branch {seen['branch']} is at {words.commit(seen['commit_sha'])}.", "green")
 
 
 @app.command()

@@ -19,6 +19,31 @@ Settings = Annotated[
 ]
 
 
+AutoDeploy = Annotated[
+    bool | None, typer.Option("--auto-deploy/--no-auto-deploy", help="Deploy what is pushed or released at GitHub.")
+]
+PushPolicy = Annotated[
+    str | None,
+    typer.Option(metavar="merges|every_push", help="Which pushes: merged pull requests only (default), or all."),
+]
+Paths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--path", metavar="PATTERN", help="Only when such files changed, e.g. 'services/shop/**'. Repeatable."
+    ),
+]
+Releases = Annotated[
+    bool | None, typer.Option("--releases/--no-releases", help="Deploy published releases to production (default).")
+]
+WaitForChecks = Annotated[
+    bool | None,
+    typer.Option("--wait-for-checks/--no-wait-for-checks", help="Only commits whose checks have all passed."),
+]
+AfterRollback = Annotated[
+    str | None, typer.Option(metavar="deploy|hold", help="What a push does after a rollback. Default: deploy.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def projects(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
     """List your projects."""
@@ -58,6 +83,12 @@ def create(
     target: Annotated[str | None, typer.Option(help="Where it runs. Default: local.")] = None,
     connection: Annotated[str | None, typer.Option(help="The connection that opens a private repository.")] = None,
     settings: Settings = None,
+    auto_deploy: AutoDeploy = None,
+    push_policy: PushPolicy = None,
+    path: Paths = None,
+    releases: Releases = None,
+    wait_for_checks: WaitForChecks = None,
+    after_rollback: AfterRollback = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,6 +102,8 @@ def create(
         "target": target,
         "connection_id": connection,
         "settings": read_settings(settings),
+        "auto_deploy": auto_deploy,
+        "rules": _rules(push_policy, path, releases, wait_for_checks, after_rollback),
     }
     screen = Screen(as_json=as_json, quiet=quiet)
     made = ask(lambda client: client.register(repository, **given))
@@ -85,6 +118,12 @@ def change(
     branch: Annotated[str | None, typer.Option("--branch", "-b")] = None,
     repository: Annotated[str | None, typer.Option(help="Drops the connection unless one is named too.")] = None,
     connection: Annotated[str | None, typer.Option(help="Another connection; '' takes it away.")] = None,
+    auto_deploy: AutoDeploy = None,
+    push_policy: PushPolicy = None,
+    path: Paths = None,
+    releases: Releases = None,
+    wait_for_checks: WaitForChecks = None,
+    after_rollback: AfterRollback = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -96,6 +135,8 @@ def change(
         "repository": repository,
         "connection_id": connection,
         "settings": read_settings(settings),
+        "auto_deploy": auto_deploy,
+        "rules": _rules(push_policy, path, releases, wait_for_checks, after_rollback),
     }
     if not any(value is not None for value in given.values()):
         raise Invalid("Nothing to change was given.", hint=f"Give e.g.: klepaas projects set {project} port=3000")
@@ -124,6 +165,24 @@ def remove(project: ProjectName, yes: Yes = False, as_json: Json = False, quiet:
         screen.say(f"Removed {found['name']}; its history stays.")
 
     ask(run)
+
+
+def _rules(
+    push_policy: str | None,
+    paths: list[str] | None,
+    releases: bool | None,
+    wait_for_checks: bool | None,
+    after_rollback: str | None,
+) -> dict[str, Any] | None:
+    """Those that were named; `--path ''` takes all patterns away."""
+    chosen = {
+        "pushes": push_policy,
+        "paths": [each for each in paths if each] if paths else None,
+        "releases": releases,
+        "wait_for_checks": wait_for_checks,
+        "after_rollback": after_rollback,
+    }
+    return {name: value for name, value in chosen.items() if value is not None} or None
 
 
 def agree(screen: Screen, plan: str, question: str) -> None:
@@ -163,6 +222,9 @@ def _tell(screen: Screen, project: dict[str, Any]) -> None:
     rows = [[name, str(project[name])] for name in ("name", "id", "repository", "branch", "environment", "target")]
     if project["connection_id"]:
         rows.append(["connection", project["connection_id"]])
+    rows.append(["auto deploy", "on" if project["auto_deploy"] else "off"])
+    if project["auto_deploy"]:
+        rows += [[f"  {name}", _shown(value)] for name, value in project.get("rules", {}).items()]
     rows += [[name, _shown(value)] for name, value in project["settings"].items()]
     screen.table(["SETTING", "VALUE"], rows)
 

@@ -45,7 +45,9 @@ class ProjectAnswer(Answer):
                     "target": "local",
                     "settings": {"port": None, "health_path": "/"},
                     "auto_deploy": False,
+                    "rules": {"pushes": "merges", "paths": [], "releases": True},
                     "connection_id": None,
+                    "github_repository_id": None,
                     "owner_id": "own_5e6f708192a3b4c5",
                     "created_at": "2026-01-05T09:00:00Z",
                     "updated_at": "2026-01-05T09:00:00Z",
@@ -62,7 +64,11 @@ class ProjectAnswer(Answer):
     target: str
     settings: dict[str, Any]
     auto_deploy: bool
+    rules: dict[str, Any]
+    """When pushes and releases deploy it, while `auto_deploy` is on."""
     connection_id: str | None
+    github_repository_id: int | None
+    """GitHub's own number of the repository, once it was learnt."""
     owner_id: str
     created_at: datetime
     updated_at: datetime
@@ -79,7 +85,9 @@ class ProjectAnswer(Answer):
             target=project.target,
             settings=project.settings.model_dump(mode="json"),
             auto_deploy=project.auto_deploy,
+            rules=project.rules.model_dump(mode="json"),
             connection_id=project.connection_id,
+            github_repository_id=project.github_repository_id,
             owner_id=project.owner_id,
             created_at=project.created_at,
             updated_at=project.updated_at,
@@ -540,8 +548,20 @@ class ConnectionAnswer(Answer):
                     "kind": "git_basic",
                     "name": "forge",
                     "host": "git.example.org",
+                    "installation_id": None,
+                    "account": None,
                     "created_at": "2026-01-05T09:00:00Z",
-                }
+                },
+                {
+                    "id": "gh_5f60718293a4b5c6",
+                    "owner_id": "own_5e6f708192a3b4c5",
+                    "kind": "github_token",
+                    "name": "dana",
+                    "host": "github.com",
+                    "installation_id": None,
+                    "account": "dana-kim",
+                    "created_at": "2026-01-05T09:00:00Z",
+                },
             ]
         }
     )
@@ -551,11 +571,14 @@ class ConnectionAnswer(Answer):
     name: str
     host: str | None
     """The only server that may be told it; null: that of any project it is given to."""
+    installation_id: str | None
+    account: str | None
+    """Who GitHub says it is; said when it was just added."""
     created_at: datetime
 
     @classmethod
-    def of(cls, connection: Connection) -> "ConnectionAnswer":
-        return cls(**asdict(connection))
+    def of(cls, connection: Connection, account: str | None = None) -> "ConnectionAnswer":
+        return cls(**asdict(connection), account=account)
 
 
 class ConnectionList(Answer):
@@ -565,10 +588,19 @@ class ConnectionList(Answer):
 class VerificationAnswer(Answer):
     """The server accepts the credential; when it does not, the answer is an error that says what it said."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"branch": "main", "commit_sha": _SHA}]})
-    branch: str
-    commit_sha: str
-    """At the head of the branch."""
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"account": None, "branch": "main", "commit_sha": _SHA},
+                {"account": "dana-kim", "branch": None, "commit_sha": None},
+            ]
+        }
+    )
+    account: str | None
+    """Who GitHub says it is; null for other servers."""
+    branch: str | None
+    commit_sha: str | None
+    """At the head of the branch; null when no repository was asked for."""
 
 
 class RemovedConnectionAnswer(Answer):

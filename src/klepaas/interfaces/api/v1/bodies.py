@@ -42,6 +42,12 @@ class NewProject(Body):
             "examples": [
                 {"repository": "octo-org/shop"},
                 {
+                    "repository": "octo-org/shop",
+                    "connection_id": "octo-org",
+                    "auto_deploy": True,
+                    "rules": {"pushes": "merges", "paths": ["services/shop/**"]},
+                },
+                {
                     "repository": "https://git.example.org/team/shop.git",
                     "name": "shop",
                     "branch": "main",
@@ -55,17 +61,29 @@ class NewProject(Body):
     """`owner/repo` on GitHub, an https or ssh URL, or (if the operator allows it) a path on klepaas's machine."""
     name: Text | None = None
     """Unset: made from the repository's name."""
-    branch: Text = "main"
+    branch: Text | None = None
+    """Unset: the branch the operator chose for all, else `main`."""
     environment: Text = "production"
     target: Text = "local"
     settings: dict[str, Any] = Field(default_factory=dict)
     connection_id: Text | None = None
     """Id or name of the connection that opens the repository. Unset: everybody may read it."""
+    auto_deploy: bool = False
+    """Whether pushes and releases at GitHub deploy it, as its rules say."""
+    rules: dict[str, Any] = Field(default_factory=dict)
+    """When: `pushes` (`merges` or `every_push`), `paths`, `releases`, `wait_for_checks`, `after_rollback` (`deploy` or
+    `hold`)."""
 
 
 class ProjectChanges(Body):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"branch": "release"}, {"settings": {"memory_bytes": 268435456}}]}
+        json_schema_extra={
+            "examples": [
+                {"branch": "release"},
+                {"settings": {"memory_bytes": 268435456}},
+                {"auto_deploy": True, "rules": {"wait_for_checks": True}},
+            ]
+        }
     )
     repository: Text | None = None
     """Another repository drops the connection unless one is named here too."""
@@ -74,6 +92,9 @@ class ProjectChanges(Body):
     """Only the settings to change."""
     connection_id: Text | None = None
     """Id or name; an empty text takes the connection away."""
+    auto_deploy: bool | None = None
+    rules: dict[str, Any] | None = None
+    """Only the rules to change; null makes one as usual again."""
 
 
 class VariableChanges(Body):
@@ -134,7 +155,9 @@ class NewConnection(Body):
                     "username": "deploy-bot",
                     "password": "…",
                     "host": "git.example.org",
-                }
+                },
+                {"name": "dana", "kind": "github_token", "password": "…"},
+                {"name": "octo-org", "kind": "github_app", "installation_id": "47000001", "owner": "team"},
             ]
         },
         hide_input_in_errors=True,
@@ -144,16 +167,23 @@ class NewConnection(Body):
     kind: ConnectionKind = ConnectionKind.GIT_BASIC
     username: Text = ""
     """Unset: for servers that ask for nothing but a token."""
-    password: Annotated[SecretStr, Field(max_length=4096)]
-    """Password or token. Sealed, and never given back."""
+    password: Annotated[SecretStr, Field(max_length=4096)] | None = None
+    """Password or token. Sealed, and never given back. Not for the kind `github_app`, which needs none."""
     host: Text | None = None
-    """The only server that may be told it: `git.example.org`, or with a port. Unset: that of any project it is
-    given to."""
+    """For `git_basic`: the only server that may be told it: `git.example.org`, or with a port. Unset: that of any
+    project it is given to."""
+    server: Text | None = None
+    """For `github_token`: the GitHub Enterprise Server it is for. Unset: the GitHub of this klepaas."""
+    installation_id: Text | None = None
+    """For `github_app`, which only the operator may add: the installation of this klepaas's App."""
+    owner: Text | None = None
+    """For `github_app`: whose connection it is. Unset: the caller's own."""
 
 
 class Verification(Body):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"repository": "https://git.example.org/team/shop.git", "branch": "main"}]}
     )
-    repository: Text
-    branch: Text = "main"
+    repository: Text | None = None
+    """What it is to open. Needed for `git_basic`; a GitHub connection can be verified without."""
+    branch: Text | None = None

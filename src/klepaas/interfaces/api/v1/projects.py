@@ -29,6 +29,8 @@ async def register(body: NewProject, context: TheContext, actor: CurrentActor, r
         target=body.target,
         settings=body.settings,
         connection_id=body.connection_id,
+        auto_deploy=body.auto_deploy,
+        rules=body.rules,
     )
     project = await projects.register(context, actor, wanted)
     response.headers["Location"] = f"{PREFIX}/projects/{project.id}"
@@ -51,7 +53,12 @@ async def configure(
 ) -> ProjectAnswer:
     """Change what is named, keep the rest. What runs stays as it is until the next deployment."""
     change = projects.ProjectChange(
-        repository=body.repository, branch=body.branch, settings=body.settings, connection_id=body.connection_id
+        repository=body.repository,
+        branch=body.branch,
+        settings=body.settings,
+        connection_id=body.connection_id,
+        auto_deploy=body.auto_deploy,
+        rules=body.rules,
     )
     return ProjectAnswer.of(await projects.configure(context, actor, project, change))
 

@@ -1,0 +1,187 @@
+"""The intake of webhooks: what GitHub tells is stored, then decided once, whatever happens in between."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from klepaas.domain import webhook_payload
+from klepaas.domain.github import PublishedRelease, Push, Received
+from klepaas.domain.verdict import Verdict
+from klepaas.domain.webhook_payload import Ignored, Meaning
+from klepaas.errors import Invalid
+from klepaas.operations import pushes, webhook_answers
+from klepaas.operations.context import Context
+from klepaas.operations.ports import StoredDelivery
+
+log = structlog.get_logger()
+
+DECIDED_AT_ONCE = 64
+"""Most of the time they wait for GitHub's answers, not for us."""
+HELD_AT_MOST = 2000
+"""Deliveries in the hands of this process; any more wait in the inbox."""
+
+Decide = Callable[[Context, Push | PublishedRelease, str], Awaitable[Sequence[Verdict]]]
+"""Deploy what is to be deployed, and say what was decided for each project; the last is the id of the delivery.
+Asked again about the same head, it starts nothing again."""
+
+
+async def decide(context: Context, told: Push | PublishedRelease, delivery_id: str) -> Sequence[Verdict]:
+    """`Decide` by the rules of the projects."""
+    if isinstance(told, Push):
+        return await pushes.decide_push(context, told, delivery_id=delivery_id)
+    return await pushes.decide_release(context, told, delivery_id=delivery_id)
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One delivery in the hands of this process, until what was decided is on disk."""
+
+    delivery_id: str
+    meaning: Meaning
+    stored: asyncio.Future[None] = field(default_factory=_future)
+    answered: asyncio.Future[Mapping[str, Any]] = field(default_factory=_future)
+    """Cancelled when it could not be decided now."""
+    over: asyncio.Future[None] = field(default_factory=_future)
+    """Done when nothing more is done about it here."""
+
+
+class Intake:
+    """The process's one place where deliveries come in."""
+
+    def __init__(self, context: Context, decide: Decide, *, budget: timedelta) -> None:
+        """`budget`: how long a sender waits for the decision before it is told that the delivery was accepted."""
+        self._context, self._decide, self._budget_s = context, decide, budget.total_seconds()
+        self._visits: dict[str, Visit] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(DECIDED_AT_ONCE)
+
+    async def receive(self, received: Received, *, until_recorded: bool = False) -> Mapping[str, Any]:
+        """Store a delivery whose signature was checked, and say what it led to.
+
+        The same id again is answered with what the first one led to. With `until_recorded` the answer waits, as long
+        as patience lasts, until the inbox shows it, too. Errors: Invalid for a payload that cannot be read (nothing
+        is stored); Unavailable, DiskFull when it could not be stored."""
+        patience_ends = asyncio.get_running_loop().time() + self._budget_s
+        visit = self._visits.get(received.id)
+        if visit is None:
+            visit = self._begin(received.id, _meaning(received))
+            self._go_on(visit, self._store_and_decide(visit, received))
+        await asyncio.shield(visit.stored)
+        if until_recorded:
+            await _wait_for(visit.over, patience_ends)
+        await _wait_for(visit.answered, patience_ends)
+        if visit.answered.done() and not visit.answered.cancelled():
+            return visit.answered.result()
+        return webhook_answers.accepted(visit.delivery_id)
+
+    async def take_up(self, delivery: StoredDelivery) -> bool:
+        """Decide a delivery that was stored and left behind. Whether it is decided now."""
+        body = await self._context.deliveries.body(delivery.id)
+        if body is None:
+            return True
+        visit = self._visits.get(delivery.id)
+        if visit is None:
+            visit = self._begin(delivery.id, _stored_meaning(delivery, body))
+            visit.stored.set_result(None)
+            self._go_on(visit, self._settle(visit))
+        await asyncio.wait({visit.over})
+        return not visit.answered.cancelled()
+
+    def _begin(self, delivery_id: str, meaning: Meaning) -> Visit:
+        visit = self._visits[delivery_id] = Visit(delivery_id=delivery_id, meaning=meaning)
+        return visit
+
+    def _go_on(self, visit: Visit, work: Coroutine[Any, Any, None]) -> None:
+        """In a task of its own: it ends neither with the sender's patience nor with its connection."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._visits.pop(visit.delivery_id, None)
+            visit.answered.cancel()
+            if not visit.over.done():
+                visit.over.set_result(None)
+
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+
+    async def _store_and_decide(self, visit: Visit, received: Received) -> None:
+        meaning = visit.meaning
+        ignored = webhook_answers.ignored(meaning.reason) if isinstance(meaning, Ignored) else None
+        repository = None if isinstance(meaning, Ignored) else meaning.repository.full_name
+        try:
+            is_new = await self._context.deliveries.add(received, repository=repository, answer=ignored)
+        except Exception as error:
+            visit.stored.set_exception(error)
+            visit.stored.exception()  # nobody may be left to hear it
+            return
+        visit.stored.set_result(None)
+        if is_new and ignored is not None:
+            visit.answered.set_result(ignored)
+        elif is_new or not await self._was_decided(visit):
+            await self._settle(visit)
+
+    async def _was_decided(self, visit: Visit) -> bool:
+        """Whether an earlier arrival of it has an answer already; that is the answer, then."""
+        try:
+            known = await self._context.deliveries.get(visit.delivery_id)
+        except Exception:
+            log.exception("delivery_not_looked_up", delivery_id=visit.delivery_id)
+            return True
+        if known is None or known.decided_at is None:
+            return False
+        visit.answered.set_result(known.answer or {})
+        return True
+
+    async def _settle(self, visit: Visit) -> None:
+        """Decide and record. What goes wrong leaves it undecided, to be taken up again."""
+        if len(self._visits) > HELD_AT_MOST:
+            return
+        try:
+            async with self._room:
+                verdicts, answer = await self._decided(visit)
+            # Not before it is on disk: until then the inbox decides again, and deciding again starts nothing again.
+            visit.answered.set_result(answer)
+            at = self._context.clock.now()
+            await self._context.deliveries.decided(visit.delivery_id, answer=answer, verdicts=verdicts, at=at)
+        except Exception:
+            log.exception("delivery_not_decided", delivery_id=visit.delivery_id)
+
+    async def _decided(self, visit: Visit) -> tuple[Sequence[Verdict], Mapping[str, Any]]:
+        told = visit.meaning
+        if isinstance(told, Ignored):
+            return (), webhook_answers.ignored(told.reason)
+        verdicts = await self._decide(self._context, told, visit.delivery_id)
+        leading = webhook_answers.leading(verdicts)
+        pipeline_id = None if leading is None else await self._pipeline_of(leading)
+        return verdicts, webhook_answers.decided(told, verdicts, pipeline_id)
+
+    async def _pipeline_of(self, verdict: Verdict) -> str | None:
+        project = await self._context.projects.get(verdict.project_id)
+        return project.pipeline_id if project is not None else None
+
+
+async def _wait_for(future: asyncio.Future[Any], until: float) -> None:
+    """Until it is done, or that time of the event loop's clock has come."""
+    if not future.done():
+        await asyncio.wait({future}, timeout=max(until - asyncio.get_running_loop().time(), 0))
+
+
+def _meaning(received: Received) -> Meaning:
+    return webhook_payload.read(received.event, received.headers.get("content-type", ""), received.body)
+
+
+def _stored_meaning(delivery: StoredDelivery, body: bytes) -> Meaning:
+    """It could be read when it was stored; should another version not be able to, it is not taken up for ever."""
+    try:
+        return webhook_payload.read(delivery.event, delivery.headers.get("content-type", ""), body)
+    except Invalid as error:
+        return Ignored(reason=error.message)

@@ -1,0 +1,279 @@
+"""The inbox of webhooks, behind `operations.ports.Deliveries`.
+
+GitHub waits for an answer only so long, and an answer is a promise that the delivery is on disk. Making each one
+durable by itself would cost a flush of the disk each; so those that arrive while one flush runs share the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from klepaas.domain.github import Received
+from klepaas.domain.verdict import Outcome, Verdict
+from klepaas.errors import Unavailable
+from klepaas.operations.ports import Decision, StoredDelivery
+from klepaas.storage.database import Database
+from klepaas.storage.tables import decisions, deliveries, deployments, projects
+
+log = structlog.get_logger()
+
+d, c, p = deliveries.c, decisions.c, projects.c
+
+MOST_AT_ONCE = 256
+"""Rows of one transaction: others want to write, too."""
+BYTES_AT_ONCE = 32 * 2**20
+PRUNED_AT_ONCE = 2000
+WAITING_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    row: Mapping[str, Any]
+    done: asyncio.Future[bool]
+
+    @property
+    def size(self) -> int:
+        return len(self.row["body"])
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    answer: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    done: asyncio.Future[bool]
+    size: int = 0
+
+
+@dataclass
+class DeliveryTable:
+    """Built once for a process: what waits for its turn waits in here."""
+
+    database: Database
+    _waiting: deque[_Arrival | _Outcome] = field(default_factory=deque)
+    _writer: asyncio.Task[None] | None = None
+
+    async def add(self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None) -> bool:
+        row = {
+            "id": received.id,
+            "event": received.event,
+            "headers": dict(received.headers),
+            "body": received.body,
+            "repository": repository,
+            "received_at": received.received_at,
+            "decided_at": received.received_at if answer is not None else None,
+            "answer": answer,
+        }
+        return await self._in_turn(_Arrival(row, asyncio.get_running_loop().create_future()))
+
+    async def decided(
+        self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime
+    ) -> None:
+        rows = [
+            {
+                "delivery_id": delivery_id,
+                "project_id": verdict.project_id,
+                "environment": verdict.environment,
+                "outcome": verdict.outcome,
+                "reason": verdict.reason,
+                "deployment_id": verdict.deployment_id,
+                "decided_at": at,
+            }
+            for verdict in verdicts
+        ]
+        change = {"decided": delivery_id, "answer": dict(answer), "decided_at": at}
+        await self._in_turn(_Outcome(change, rows, asyncio.get_running_loop().create_future()))
+
+    async def get(self, delivery_id: str) -> StoredDelivery | None:
+        found = await self._where(d.id == delivery_id, limit=1)
+        return found[0] if found else None
+
+    async def body(self, delivery_id: str) -> bytes | None:
+        async with self.database.read() as connection:
+            found: bytes | None = await connection.scalar(sa.select(d.body).where(d.id == delivery_id))
+            return found
+
+    async def undecided(self, *, received_before: datetime, after: int, limit: int) -> Sequence[StoredDelivery]:
+        query = _without_bodies().where(d.decided_at.is_(None), d.received_at < received_before, d.number > after)
+        async with self.database.read() as connection:
+            return [_delivery(row) for row in await connection.execute(query.order_by(d.number).limit(limit))]
+
+    async def list(
+        self, owner_id: str | None, *, project_id: str | None = None, before_number: int | None = None, limit: int = 50
+    ) -> Sequence[StoredDelivery]:
+        conditions = [] if before_number is None else [d.number < before_number]
+        theirs = [] if owner_id is None else [p.owner_id == owner_id]
+        theirs += [] if project_id is None else [p.id == project_id]
+        if theirs:
+            about = sa.select(c.delivery_id).join(projects, p.id == c.project_id).where(*theirs)
+            conditions.append(d.id.in_(about))
+        return await self._where(*conditions, of=theirs, limit=limit)
+
+    async def known(self, delivery_ids: Collection[str]) -> Collection[str]:
+        async with self.database.read() as connection:
+            return set(await connection.scalars(sa.select(d.id).where(d.id.in_(delivery_ids))))
+
+    async def waiting(self) -> Sequence[StoredDelivery]:
+        some = sa.select(c.delivery_id).where(c.outcome == Outcome.WAITING)
+        query = _without_bodies().where(d.id.in_(some)).order_by(d.number).limit(WAITING_AT_ONCE)
+        async with self.database.read() as connection:
+            return [_delivery(row) for row in await connection.execute(query)]
+
+    async def prune(self, *, received_before: datetime) -> int:
+        old = sa.select(d.id).where(d.received_at < received_before, d.decided_at.is_not(None))
+        async with self.database.write() as connection:
+            ids = list(await connection.scalars(old.order_by(d.number).limit(PRUNED_AT_ONCE)))
+            if ids:
+                await connection.execute(sa.delete(decisions).where(c.delivery_id.in_(ids)))
+                await connection.execute(sa.delete(deliveries).where(d.id.in_(ids)))
+        return len(ids)
+
+    async def _where(
+        self, *conditions: sa.ColumnElement[bool], of: Sequence[sa.ColumnElement[bool]] = (), limit: int
+    ) -> Sequence[StoredDelivery]:
+        query = _without_bodies().where(*conditions).order_by(d.number.desc()).limit(limit)
+        async with self.database.read() as connection:
+            found = [_delivery(row) for row in await connection.execute(query)]
+            meant = await _decisions(connection, [each.id for each in found], of)
+        return [replace(each, decisions=meant.get(each.id, ())) for each in found]
+
+    async def _in_turn(self, entry: _Arrival | _Outcome) -> bool:
+        self._waiting.append(entry)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        return await entry.done
+
+    async def _write(self) -> None:
+        """One transaction after the other while somebody waits."""
+        while self._waiting:
+            batch = self._next()
+            try:
+                new = await self._commit(batch)
+            except Exception as error:
+                await self._one_by_one(batch, error)
+            else:
+                _tell(batch, new)
+
+    def _next(self) -> Sequence[_Arrival | _Outcome]:
+        batch: list[_Arrival | _Outcome] = []
+        size = 0
+        while self._waiting and len(batch) < MOST_AT_ONCE and (not batch or size < BYTES_AT_ONCE):
+            batch.append(self._waiting.popleft())
+            size += batch[-1].size
+        return batch
+
+    async def _one_by_one(self, batch: Sequence[_Arrival | _Outcome], error: Exception) -> None:
+        """What one of them cannot have is no reason to refuse the others."""
+        for entry in batch:
+            if len(batch) > 1 and not isinstance(error, Unavailable):
+                try:
+                    new = await self._commit([entry])
+                except Exception as own:
+                    _fail(entry, own)
+                else:
+                    _tell([entry], new)
+            else:
+                _fail(entry, error)
+
+    async def _commit(self, batch: Sequence[_Arrival | _Outcome]) -> Collection[str]:
+        """Returns the ids that are new."""
+        arrivals = [entry.row for entry in batch if isinstance(entry, _Arrival)]
+        outcomes = [entry for entry in batch if isinstance(entry, _Outcome)]
+        if not self.database.is_sqlite:
+            # Two processes that hold rows of each other's batch wait in one order, and not for each other.
+            arrivals.sort(key=lambda row: str(row["id"]))
+            outcomes.sort(key=lambda entry: str(entry.answer["decided"]))
+        new: Collection[str] = ()
+        async with self.database.write() as connection:
+            if arrivals:
+                new = set(await connection.scalars(self._insert, arrivals))
+            if outcomes:
+                await connection.execute(_DECIDE, [entry.answer for entry in outcomes])
+            if rows := [row for entry in outcomes for row in entry.rows]:
+                await connection.execute(self._record, rows)
+        return new
+
+    @property
+    def _insert(self) -> Any:
+        return _INSERT_SQLITE if self.database.is_sqlite else _INSERT_POSTGRES
+
+    @property
+    def _record(self) -> Any:
+        return _RECORD_SQLITE if self.database.is_sqlite else _RECORD_POSTGRES
+
+
+def _insert_once(insert: Any) -> Any:
+    return insert(deliveries).on_conflict_do_nothing(index_elements=[d.id]).returning(d.id)
+
+
+def _record_anew(insert: Any) -> Any:
+    statement = insert(decisions)
+    newest = {name: statement.excluded[name] for name in ("environment", "outcome", "reason", "deployment_id")}
+    return statement.on_conflict_do_update(
+        index_elements=[c.delivery_id, c.project_id],
+        set_={**newest, "decided_at": statement.excluded.decided_at},
+    )
+
+
+_INSERT_SQLITE, _INSERT_POSTGRES = _insert_once(sqlite.insert), _insert_once(postgresql.insert)
+_RECORD_SQLITE, _RECORD_POSTGRES = _record_anew(sqlite.insert), _record_anew(postgresql.insert)
+_DECIDE = sa.update(deliveries).where(d.id == sa.bindparam("decided"))
+
+
+def _tell(batch: Sequence[_Arrival | _Outcome], new: Collection[str]) -> None:
+    for entry in batch:
+        if not entry.done.done():  # its caller may have been cancelled
+            entry.done.set_result(isinstance(entry, _Arrival) and entry.row["id"] in new)
+
+
+def _fail(entry: _Arrival | _Outcome, error: Exception) -> None:
+    if not entry.done.done():
+        entry.done.set_exception(error)
+
+
+def _without_bodies() -> sa.Select[Any]:
+    return sa.select(*(column for column in deliveries.c if column is not d.body))
+
+
+async def _decisions(
+    connection: AsyncConnection, ids: Sequence[str], of: Sequence[sa.ColumnElement[bool]]
+) -> Mapping[str, Sequence[Decision]]:
+    query = (
+        sa.select(decisions, p.name, p.owner_id, deployments.c.number)
+        .join(projects, p.id == c.project_id)
+        .join(deployments, deployments.c.id == c.deployment_id, isouter=True)
+        .where(c.delivery_id.in_(ids), *of)
+        .order_by(p.number)
+    )
+    found: dict[str, list[Decision]] = {}
+    for row in await connection.execute(query) if ids else ():
+        verdict = Verdict(
+            project_id=row.project_id,
+            environment=row.environment,
+            outcome=Outcome(row.outcome),
+            reason=row.reason,
+            deployment_id=row.deployment_id,
+            deployment_number=row.number,
+        )
+        decision = Decision(verdict=verdict, project_name=row.name, owner_id=row.owner_id, at=row.decided_at)
+        found.setdefault(row.delivery_id, []).append(decision)
+    return found
+
+
+def _delivery(row: sa.Row[Any]) -> StoredDelivery:
+    return StoredDelivery(
+        number=row.number,
+        id=row.id,
+        event=row.event,
+        headers=row.headers,
+        repository=row.repository,
+        received_at=row.received_at,
+        decided_at=row.decided_at,
+        answer=row.answer,
+    )

@@ -1,0 +1,1 @@
+from tests.operations.conftest import hub as hub
