@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bench.report import BenchFailed, Report
 from bench.surroundings import Surroundings, surroundings
 
-BENCHES = ("deploy", "rollback", "switch", "recovery", "idle", "streams")
+BENCHES = ("deploy", "rollback", "switch", "recovery", "idle", "streams", "webhook")
 
 
 def main() -> int:

@@ -46,11 +46,13 @@ from klepaas.storage.ports import PortLeaseTable
 from klepaas.storage.projects import ProjectTable
 from klepaas.storage.queue import DeploymentQueue
 from klepaas.storage.releases import ReleaseTable
+from klepaas.storage.reports import ReportTable
 from klepaas.storage.tokens import TokenTable
 from klepaas.targets.local.adapter import LocalTarget
 from klepaas.testing.faults import reached_from
 from klepaas.watchers.branches import Branches
 from klepaas.watchers.inbox import Inbox
+from klepaas.watchers.reports import Reports
 from klepaas.watchers.workloads import Workloads
 from klepaas.workflows import leftovers, watchdog
 from klepaas.workflows.abandon import Abandon
@@ -160,6 +162,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         releases=ReleaseTable(database, sealer, clock),
         deployments=deployments,
         branches=BranchTable(database, clock),
+        reports=ReportTable(database, clock),
         deliveries=DeliveryTable(database),
         connections=connections,
         owners=OwnerTable(database),
@@ -263,6 +266,7 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
             asyncio.create_task(_watch(parts)),
             asyncio.create_task(_look_into_inbox(parts)),
             asyncio.create_task(_watch_branches(parts)),
+            asyncio.create_task(Reports(context=parts.context, leads=lambda: _leads(parts)).run()),
             asyncio.create_task(stopped.wait()),
         ]
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)

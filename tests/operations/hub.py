@@ -11,6 +11,7 @@ from klepaas.domain.connection import Connection, ConnectionKind, Credential
 from klepaas.domain.deployment import Deployment, Failure
 from klepaas.domain.events import (
     DeploymentFailed,
+    DeploymentQueued,
     DeploymentSucceeded,
     Event,
     ImagePinned,
@@ -59,9 +60,8 @@ class Hub:
     @classmethod
     def around(cls, world: World) -> "Hub":
         github, clock = MemoryCodeHost(), ToldClock()
-        table = world.context.deployments
-        table._clock = clock  # type: ignore[attr-defined]
-        world.context.branches._clock = clock  # type: ignore[attr-defined]
+        for table in (world.context.deployments, world.context.branches, world.context.reports):
+            table._clock = clock  # type: ignore[attr-defined]
         world.context = replace(world.context, github=github, clock=clock)
         return cls(world, github, clock)
 
@@ -192,3 +192,20 @@ class Hub:
     async def goes(self, deployment: Deployment, *events: Event) -> Deployment:
         running = await self.starts(deployment)
         return await DeploymentQueue(self.world.database, self.clock).advance(running, self.node, events)
+
+
+async def roll_back(hub: Hub, sha: str) -> str:
+    """To the commit, carried to its end. Returns the id of the deployment."""
+    [project] = await hub.context.projects.list(None)
+    event = DeploymentQueued(
+        project_id=project.id,
+        environment="production",
+        branch="main",
+        trigger="manual",
+        actor="token laptop",
+        first_step=Stage.RELEASE,
+        commit_sha=sha,
+        rollback_of="dep_bad",
+    )
+    submission = await hub.context.deployments.submit(event, request_key=None)
+    return (await hub.succeeds(submission.deployment)).id

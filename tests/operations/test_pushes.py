@@ -8,9 +8,8 @@ from time import perf_counter
 import pytest
 import sqlalchemy as sa
 
-from klepaas.domain.events import DeploymentQueued
 from klepaas.domain.github import ZERO_SHA, Checks, Push
-from klepaas.domain.status import Stage, Status
+from klepaas.domain.status import Status
 from klepaas.domain.trigger_rule import AfterRollback, PushPolicy, TriggerRule
 from klepaas.domain.verdict import Outcome
 from klepaas.errors import RepositoryNotFound, Unavailable
@@ -18,7 +17,7 @@ from klepaas.operations.deployments import DeploymentRequest, start
 from klepaas.operations.pushes import CHECKS_APPEAR_WITHIN
 from klepaas.storage.projects import columns_of
 from klepaas.storage.tables import projects
-from tests.operations.hub import EVERY_PUSH, Hub
+from tests.operations.hub import EVERY_PUSH, Hub, roll_back
 
 MERGES = TriggerRule()
 AWAY = Unavailable("GitHub does not answer.")
@@ -469,19 +468,3 @@ async def rolled_back(hub: Hub) -> str:
     await hub.live(first)
     await hub.live(hub.github.push())
     return await roll_back(hub, first.after)
-
-
-async def roll_back(hub: Hub, sha: str) -> str:
-    [project] = await hub.context.projects.list(None)
-    event = DeploymentQueued(
-        project_id=project.id,
-        environment="production",
-        branch="main",
-        trigger="manual",
-        actor="token laptop",
-        first_step=Stage.RELEASE,
-        commit_sha=sha,
-        rollback_of="dep_bad",
-    )
-    submission = await hub.context.deployments.submit(event, request_key=None)
-    return (await hub.succeeds(submission.deployment)).id

@@ -21,9 +21,10 @@ STARTS_WITHIN_S = 60
 class PostgresServer:
     """A server in a folder of its own, answering on 127.0.0.1 and on a unix socket.
 
-    fsync is off: what we test survives the death of a process, not of the machine."""
+    Unless it is `durable`, fsync is off: what we test survives the death of a process, not of the machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._sync = "on" if durable else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="klepaas-pg-", dir="/tmp"))
         self.port = 0
         self.log = self.folder / "log"
@@ -95,8 +96,8 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": port,
             "unix_socket_directories": self.folder,
-            "fsync": "off",
-            "full_page_writes": "off",
+            "fsync": self._sync,
+            "full_page_writes": self._sync,
             "max_connections": 300,
             "timezone": "UTC",
         }

@@ -37,6 +37,7 @@ from klepaas.storage.owners import OwnerTable
 from klepaas.storage.projects import ProjectTable
 from klepaas.storage.queue import DeploymentQueue
 from klepaas.storage.releases import ReleaseTable
+from klepaas.storage.reports import ReportTable
 from klepaas.storage.sealing import Sealer, new_key, parse_keys
 from klepaas.storage.tokens import TokenTable
 from klepaas.testing.fake_build import FakeBuilder, FakeSource
@@ -162,6 +163,7 @@ async def world(
         releases=ReleaseTable(database, sealer, clock),
         deployments=table,
         branches=BranchTable(database, clock),
+        reports=ReportTable(database, clock),
         deliveries=DeliveryTable(database),
         connections=connections,
         owners=OwnerTable(database),

@@ -118,9 +118,9 @@ def _paths(commits: Any) -> tuple[str, ...] | None:
     for commit in commits:
         lists = [commit.get(kind) for kind in ("added", "modified", "removed")] if isinstance(commit, dict) else [None]
         for paths in lists:
-            if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            if not isinstance(paths, list) or not set(map(type, paths)) <= {str}:
                 return None
-            found.update(dict.fromkeys(_text(path) for path in paths))
+            found.update(dict.fromkeys(paths))
     return tuple(found)
 
 

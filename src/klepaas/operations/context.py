@@ -18,6 +18,7 @@ from klepaas.operations.ports import (
     Owners,
     Projects,
     Releases,
+    Reports,
     Runner,
     Tokens,
 )
@@ -32,6 +33,7 @@ class Context:
     releases: Releases
     deployments: Deployments
     branches: Branches
+    reports: Reports
     deliveries: Deliveries
     connections: Connections
     owners: Owners

@@ -62,7 +62,7 @@ async def replay(context: Context, intake: Intake, actor: Actor, delivery_id: st
         body=body,
         received_at=context.clock.now(),
     )
-    await intake.receive(again, until_recorded=True)
+    await intake.receive_replay(again)
     made = await context.deliveries.get(again.id)
     assert made is not None, "stored a moment ago"
     return _seen_by(actor, made)

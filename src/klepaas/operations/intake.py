@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -36,21 +36,16 @@ async def decide(context: Context, told: Push | PublishedRelease, delivery_id: s
     return await pushes.decide_release(context, told, delivery_id=delivery_id)
 
 
-def _future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(eq=False)
 class Visit:
     """One delivery in the hands of this process, until what was decided is on disk."""
 
     delivery_id: str
     meaning: Meaning
-    stored: asyncio.Future[None] = field(default_factory=_future)
-    answered: asyncio.Future[Mapping[str, Any]] = field(default_factory=_future)
-    """Cancelled when it could not be decided now."""
-    over: asyncio.Future[None] = field(default_factory=_future)
-    """Done when nothing more is done about it here."""
+    stored: asyncio.Future[None]
+    answer: asyncio.Future[Mapping[str, Any] | None]
+    """None when it could not be decided now; the error when it could not be stored."""
+    work: asyncio.Task[None] | None = None
 
 
 class Intake:
@@ -60,27 +55,29 @@ class Intake:
         """`budget`: how long a sender waits for the decision before it is told that the delivery was accepted."""
         self._context, self._decide, self._budget_s = context, decide, budget.total_seconds()
         self._visits: dict[str, Visit] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(DECIDED_AT_ONCE)
 
-    async def receive(self, received: Received, *, until_recorded: bool = False) -> Mapping[str, Any]:
+    async def receive(self, received: Received) -> Mapping[str, Any]:
         """Store a delivery whose signature was checked, and say what it led to.
 
-        The same id again is answered with what the first one led to. With `until_recorded` the answer waits, as long
-        as patience lasts, until the inbox shows it, too. Errors: Invalid for a payload that cannot be read (nothing
-        is stored); Unavailable, DiskFull when it could not be stored."""
+        The same id again is answered with what the first one led to. Errors: Invalid for a payload that cannot be
+        read (nothing is stored); Unavailable, DiskFull when it could not be stored."""
         patience_ends = asyncio.get_running_loop().time() + self._budget_s
-        visit = self._visits.get(received.id)
-        if visit is None:
-            visit = self._begin(received.id, _meaning(received))
-            self._go_on(visit, self._store_and_decide(visit, received))
+        visit = self._visits.get(received.id) or self._begin_with(received)
+        try:
+            async with asyncio.timeout_at(patience_ends):
+                answer = await asyncio.shield(visit.answer)
+        except TimeoutError:
+            await asyncio.shield(visit.stored)
+            answer = None
+        return webhook_answers.accepted(visit.delivery_id) if answer is None else answer
+
+    async def receive_replay(self, received: Received) -> None:
+        """The same, for somebody who then looks into the inbox: as long as patience lasts, until it is there."""
+        visit = self._begin_with(received)
+        assert visit.work is not None, "it has begun"
         await asyncio.shield(visit.stored)
-        if until_recorded:
-            await _wait_for(visit.over, patience_ends)
-        await _wait_for(visit.answered, patience_ends)
-        if visit.answered.done() and not visit.answered.cancelled():
-            return visit.answered.result()
-        return webhook_answers.accepted(visit.delivery_id)
+        await asyncio.wait({visit.work}, timeout=self._budget_s)
 
     async def take_up(self, delivery: StoredDelivery) -> bool:
         """Decide a delivery that was stored and left behind. Whether it is decided now."""
@@ -92,54 +89,49 @@ class Intake:
             visit = self._begin(delivery.id, _stored_meaning(delivery, body))
             visit.stored.set_result(None)
             self._go_on(visit, self._settle(visit))
-        await asyncio.wait({visit.over})
-        return not visit.answered.cancelled()
+        assert visit.work is not None, "it has begun"
+        await asyncio.wait({visit.work})
+        return visit.answer.exception() is None and visit.answer.result() is not None
+
+    def _begin_with(self, received: Received) -> Visit:
+        visit = self._begin(received.id, _meaning(received))
+        self._go_on(visit, self._store_and_decide(visit, received))
+        return visit
 
     def _begin(self, delivery_id: str, meaning: Meaning) -> Visit:
-        visit = self._visits[delivery_id] = Visit(delivery_id=delivery_id, meaning=meaning)
+        loop = asyncio.get_running_loop()
+        visit = Visit(delivery_id, meaning, stored=loop.create_future(), answer=loop.create_future())
+        self._visits[delivery_id] = visit
         return visit
 
     def _go_on(self, visit: Visit, work: Coroutine[Any, Any, None]) -> None:
         """In a task of its own: it ends neither with the sender's patience nor with its connection."""
 
-        def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
+        def ended(_: asyncio.Task[None]) -> None:
             self._visits.pop(visit.delivery_id, None)
-            visit.answered.cancel()
-            if not visit.over.done():
-                visit.over.set_result(None)
+            if not visit.answer.done():
+                visit.answer.set_result(None)
 
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(ended)
+        visit.work = asyncio.create_task(work)
+        visit.work.add_done_callback(ended)
 
     async def _store_and_decide(self, visit: Visit, received: Received) -> None:
         meaning = visit.meaning
         ignored = webhook_answers.ignored(meaning.reason) if isinstance(meaning, Ignored) else None
         repository = None if isinstance(meaning, Ignored) else meaning.repository.full_name
         try:
-            is_new = await self._context.deliveries.add(received, repository=repository, answer=ignored)
+            known = await self._context.deliveries.add(received, repository=repository, answer=ignored)
         except Exception as error:
-            visit.stored.set_exception(error)
-            visit.stored.exception()  # nobody may be left to hear it
+            for waited_for in (visit.stored, visit.answer):
+                waited_for.set_exception(error)
+                waited_for.exception()  # nobody may be left to hear it
             return
         visit.stored.set_result(None)
-        if is_new and ignored is not None:
-            visit.answered.set_result(ignored)
-        elif is_new or not await self._was_decided(visit):
+        answer = ignored if known is None else known.answer
+        if answer is None:
             await self._settle(visit)
-
-    async def _was_decided(self, visit: Visit) -> bool:
-        """Whether an earlier arrival of it has an answer already; that is the answer, then."""
-        try:
-            known = await self._context.deliveries.get(visit.delivery_id)
-        except Exception:
-            log.exception("delivery_not_looked_up", delivery_id=visit.delivery_id)
-            return True
-        if known is None or known.decided_at is None:
-            return False
-        visit.answered.set_result(known.answer or {})
-        return True
+        else:
+            visit.answer.set_result(answer)
 
     async def _settle(self, visit: Visit) -> None:
         """Decide and record. What goes wrong leaves it undecided, to be taken up again."""
@@ -149,7 +141,7 @@ class Intake:
             async with self._room:
                 verdicts, answer = await self._decided(visit)
             # Not before it is on disk: until then the inbox decides again, and deciding again starts nothing again.
-            visit.answered.set_result(answer)
+            visit.answer.set_result(answer)
             at = self._context.clock.now()
             await self._context.deliveries.decided(visit.delivery_id, answer=answer, verdicts=verdicts, at=at)
         except Exception:
@@ -167,12 +159,6 @@ class Intake:
     async def _pipeline_of(self, verdict: Verdict) -> str | None:
         project = await self._context.projects.get(verdict.project_id)
         return project.pipeline_id if project is not None else None
-
-
-async def _wait_for(future: asyncio.Future[Any], until: float) -> None:
-    """Until it is done, or that time of the event loop's clock has come."""
-    if not future.done():
-        await asyncio.wait({future}, timeout=max(until - asyncio.get_running_loop().time(), 0))
 
 
 def _meaning(received: Received) -> Meaning:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from klepaas.domain.actor import Scope
@@ -234,6 +234,41 @@ class Branches(Protocol):
         """Of all projects that deploy by themselves."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DueReport:
+    """A deployment that GitHub should show differently from what it was told last."""
+
+    deployment: Deployment
+    project: Project
+    is_live: bool
+    live: Deployment | None
+    """What is live in its app; while a switch to another one may still be taken back, the one before."""
+    together: Sequence[Deployment]
+    """All deployments of the same commit in the same app, this one among them."""
+    sent: Mapping[str, Any]
+    attempts: int
+
+
+class Reports(Protocol):
+    """How far GitHub was told of each deployment."""
+
+    async def notice(self) -> None:
+        """Begin to tell of deployments that are new and whose project has a connection to GitHub."""
+
+    async def claim(self, *, limit: int, lease: timedelta) -> Sequence[DueReport]:
+        """Those that are due, oldest first. They are nobody else's until the lease ends."""
+
+    async def told(self, due: DueReport, sent: Mapping[str, Any]) -> None:
+        """Remember what was told, in the middle of telling."""
+
+    async def agreed(self, due: DueReport) -> None:
+        """GitHub shows this state of the deployment."""
+
+    async def retry(self, due: DueReport, *, after: timedelta, error: str) -> None: ...
+
+    async def give_up(self, due: DueReport, *, error: str) -> None: ...
+
+
 class Releases(Protocol):
     async def create(
         self,
@@ -379,12 +414,21 @@ class Decision:
     at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A delivery that came before. `answer` is None while it is not decided."""
+
+    answer: Mapping[str, Any] | None
+
+
 class Deliveries(Protocol):
     """The inbox of webhooks. What it has taken survives a power cut."""
 
-    async def add(self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None) -> bool:
-        """Whether it is new; a known id changes nothing. With an `answer` nothing is left to be decided.
-        Returns once it is on disk."""
+    async def add(
+        self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None
+    ) -> Known | None:
+        """Returns once it is on disk; None when it is new. A known id changes nothing. With an `answer` nothing is
+        left to be decided."""
 
     async def decided(
         self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from klepaas.domain.github import Received
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import Unavailable
-from klepaas.operations.ports import Decision, StoredDelivery
+from klepaas.operations.ports import Decision, Known, StoredDelivery
 from klepaas.storage.database import Database
 from klepaas.storage.tables import decisions, deliveries, deployments, projects
 
@@ -30,13 +30,16 @@ MOST_AT_ONCE = 256
 """Rows of one transaction: others want to write, too."""
 BYTES_AT_ONCE = 32 * 2**20
 PRUNED_AT_ONCE = 2000
+GATHERS_FOR_S = 0.002
+"""A crowd is waited for when the transaction before was one's: nothing waits while deliveries come one by one. A flush
+of the disk takes about as long."""
 WAITING_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class _Arrival:
     row: Mapping[str, Any]
-    done: asyncio.Future[bool]
+    done: asyncio.Future[Known | None]
 
     @property
     def size(self) -> int:
@@ -47,7 +50,7 @@ class _Arrival:
 class _Outcome:
     answer: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    done: asyncio.Future[bool]
+    done: asyncio.Future[Known | None]
     size: int = 0
 
 
@@ -59,7 +62,9 @@ class DeliveryTable:
     _waiting: deque[_Arrival | _Outcome] = field(default_factory=deque)
     _writer: asyncio.Task[None] | None = None
 
-    async def add(self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None) -> bool:
+    async def add(
+        self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None
+    ) -> Known | None:
         row = {
             "id": received.id,
             "event": received.event,
@@ -143,7 +148,7 @@ class DeliveryTable:
             meant = await _decisions(connection, [each.id for each in found], of)
         return [replace(each, decisions=meant.get(each.id, ())) for each in found]
 
-    async def _in_turn(self, entry: _Arrival | _Outcome) -> bool:
+    async def _in_turn(self, entry: _Arrival | _Outcome) -> Known | None:
         self._waiting.append(entry)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
@@ -151,14 +156,18 @@ class DeliveryTable:
 
     async def _write(self) -> None:
         """One transaction after the other while somebody waits."""
+        came = 0
         while self._waiting:
+            if len(self._waiting) < came:
+                await asyncio.sleep(GATHERS_FOR_S)
             batch = self._next()
+            came = len(batch)
             try:
-                new = await self._commit(batch)
+                known = await self._commit(batch)
             except Exception as error:
                 await self._one_by_one(batch, error)
             else:
-                _tell(batch, new)
+                _tell(batch, known)
 
     def _next(self) -> Sequence[_Arrival | _Outcome]:
         batch: list[_Arrival | _Outcome] = []
@@ -173,31 +182,37 @@ class DeliveryTable:
         for entry in batch:
             if len(batch) > 1 and not isinstance(error, Unavailable):
                 try:
-                    new = await self._commit([entry])
+                    known = await self._commit([entry])
                 except Exception as own:
                     _fail(entry, own)
                 else:
-                    _tell([entry], new)
+                    _tell([entry], known)
             else:
                 _fail(entry, error)
 
-    async def _commit(self, batch: Sequence[_Arrival | _Outcome]) -> Collection[str]:
-        """Returns the ids that are new."""
+    async def _commit(self, batch: Sequence[_Arrival | _Outcome]) -> Mapping[str, Mapping[str, Any] | None]:
+        """Returns the ids that were known, with what was answered once they were decided."""
         arrivals = [entry.row for entry in batch if isinstance(entry, _Arrival)]
         outcomes = [entry for entry in batch if isinstance(entry, _Outcome)]
         if not self.database.is_sqlite:
             # Two processes that hold rows of each other's batch wait in one order, and not for each other.
             arrivals.sort(key=lambda row: str(row["id"]))
             outcomes.sort(key=lambda entry: str(entry.answer["decided"]))
-        new: Collection[str] = ()
-        async with self.database.write() as connection:
+        rows = [row for entry in outcomes for row in entry.rows]
+
+        def work(connection: sa.Connection) -> Mapping[str, Mapping[str, Any] | None]:
+            known: Mapping[str, Mapping[str, Any] | None] = {}
             if arrivals:
-                new = set(await connection.scalars(self._insert, arrivals))
+                new = set(connection.scalars(self._insert, arrivals))
+                if len(new) < len(arrivals):
+                    known = _answers(connection, [row["id"] for row in arrivals if row["id"] not in new])
             if outcomes:
-                await connection.execute(_DECIDE, [entry.answer for entry in outcomes])
-            if rows := [row for entry in outcomes for row in entry.rows]:
-                await connection.execute(self._record, rows)
-        return new
+                connection.execute(_DECIDE, [entry.answer for entry in outcomes])
+            if rows:
+                connection.execute(self._record, rows)
+            return known
+
+        return await self.database.write_at_once(work)
 
     @property
     def _insert(self) -> Any:
@@ -226,10 +241,19 @@ _RECORD_SQLITE, _RECORD_POSTGRES = _record_anew(sqlite.insert), _record_anew(pos
 _DECIDE = sa.update(deliveries).where(d.id == sa.bindparam("decided"))
 
 
-def _tell(batch: Sequence[_Arrival | _Outcome], new: Collection[str]) -> None:
+def _answers(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any] | None]:
+    query = sa.select(d.id, d.answer, d.decided_at).where(d.id.in_(ids))
+    return {row.id: (row.answer or {}) if row.decided_at is not None else None for row in connection.execute(query)}
+
+
+def _tell(batch: Sequence[_Arrival | _Outcome], known: Mapping[str, Mapping[str, Any] | None]) -> None:
     for entry in batch:
-        if not entry.done.done():  # its caller may have been cancelled
-            entry.done.set_result(isinstance(entry, _Arrival) and entry.row["id"] in new)
+        if entry.done.done():  # its caller was cancelled
+            continue
+        if isinstance(entry, _Arrival) and entry.row["id"] in known:
+            entry.done.set_result(Known(answer=known[entry.row["id"]]))
+        else:
+            entry.done.set_result(None)
 
 
 def _fail(entry: _Arrival | _Outcome, error: Exception) -> None:

@@ -17,6 +17,7 @@ from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer
+from klepaas.storage.shared import Shared
 from klepaas.storage.tables import apps, connections, deployments, projects, variables
 
 p, v = projects.c, variables.c
@@ -36,6 +37,8 @@ class ProjectTable:
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database, self._sealer = database, sealer
+        # Deliveries about one repository come in crowds.
+        self._of_repository: Shared[RepositoryName, Sequence[Project]] = Shared(self._read_of_repository)
 
     async def add(self, project: Project) -> Project:
         """The project with its number. Errors: Conflict when its owner has a project of this name."""
@@ -58,6 +61,9 @@ class ProjectTable:
         return await self._where(*_owned_by(owner_id))
 
     async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
+        return await self._of_repository.ask(repository)
+
+    async def _read_of_repository(self, repository: RepositoryName) -> Sequence[Project]:
         named = sa.or_(_is_called(repository), _is_at(repository))
         if repository.repository_id is None:
             conditions = [named]
@@ -169,8 +175,7 @@ class ProjectTable:
 
     async def _where(self, *conditions: sa.ColumnElement[bool]) -> Sequence[Project]:
         query = sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
-        async with self._database.read() as connection:
-            return [_project(row) for row in await connection.execute(query)]
+        return await self._database.read_at_once(lambda connection: [project_of(r) for r in connection.execute(query)])
 
 
 def _is_called(repository: RepositoryName) -> sa.ColumnElement[bool]:
@@ -219,7 +224,7 @@ def columns_of(project: Project) -> dict[str, Any]:
     }
 
 
-def _project(row: sa.Row[Any]) -> Project:
+def project_of(row: sa.Row[Any]) -> Project:
     return Project(
         id=row.id,
         number=row.number,

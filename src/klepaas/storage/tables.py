@@ -295,13 +295,16 @@ reports = sa.Table(
     "reports",
     metadata,
     sa.Column("deployment_id", sa.ForeignKey("deployments.id"), primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("is_live", sa.Boolean, nullable=False),
     sa.Column("sent", Json, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("due_at", sa.Float),
     sa.Column("last_error", sa.Text, nullable=False, default=""),
     sa.Index("due_reports", "due_at", **_where("due_at IS NOT NULL")),
 )
-"""What GitHub was told of a deployment, and when it is to be told again; `due_at` NULL: it agrees with the record."""
+"""What GitHub was told of a deployment, up to which event and whether as the live one. `due_at`: not to be told
+again before; NULL: never again."""
 
 observations = sa.Table(
     "observations",

@@ -129,10 +129,10 @@ class WebhookDoor:
 
     async def _read(self, receive: Receive, held: AsyncExitStack) -> bytes:
         message = await receive()
+        first = _part(message, 0)
         if not message.get("more_body", False):
-            return _part(message, 0)
-        parts = [_part(message, 0)]
-        size, is_large = len(parts[0]), False
+            return first
+        parts, size, is_large = [first], len(first), False
         while message.get("more_body", False):
             message = await receive()
             parts.append(_part(message, size))

@@ -114,6 +114,8 @@ def _reports() -> None:
     op.create_table(
         "reports",
         sa.Column("deployment_id", sa.String(40), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("is_live", sa.Boolean(), nullable=False),
         sa.Column("sent", Json, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.Float()),
