@@ -98,7 +98,7 @@ class Access:
         app = await self._app()
         if app is None:
             raise Rejected("This klepaas has no GitHub App.", hint="Make one: klepaas github connect")
-        return Shown(who=f"the GitHub App {app.slug or app.app_id}", account="app", secret=self._jwt.of(app))
+        return Shown(who=f"the GitHub App {app.slug or app.app_id}", account="app", secret=await self._jwt.of(app))
 
     async def slug(self) -> str:
         """The App's name in addresses, asked for when only the settings name it."""

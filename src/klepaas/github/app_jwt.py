@@ -2,6 +2,7 @@
 
 Source: GitHub docs, "Generating a JSON Web Token (JWT) for a GitHub App"."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -29,24 +30,26 @@ class AppJwt:
     def __init__(self) -> None:
         self._last: _Signed | None = None
 
-    def of(self, app: GitHubApp) -> str:
+    async def of(self, app: GitHubApp) -> str:
         """Errors: AuthenticationFailed when the App's key is none."""
         now = time.time()
         last = self._last
         if last is not None and last.app == app and 0 <= now - last.at < GOOD_FOR_S:
             return last.text
-        import jwt  # some 50 ms and 2 MiB, for those who have an App
-
-        try:
-            text = jwt.encode(
-                {"iat": int(now) - BEGAN_S, "exp": int(now) + LIVES_S, "iss": app.app_id},
-                app.private_key,
-                algorithm="RS256",
-            )
-        except (ValueError, TypeError, jwt.PyJWTError) as error:
-            raise AuthenticationFailed(
-                "The private key of the GitHub App cannot be read.",
-                hint="Set KLEPAAS_GITHUB_APP_PRIVATE_KEY anew, or make the App again: klepaas github connect",
-            ) from error
+        # Importing and reading the key takes some 200 ms the first time.
+        text = await asyncio.to_thread(_signed, app, int(now))
         self._last = _Signed(app, text, now)
         return text
+
+
+def _signed(app: GitHubApp, now: int) -> str:
+    import jwt  # 2 MiB, only for those who have an App
+
+    claims = {"iat": now - BEGAN_S, "exp": now + LIVES_S, "iss": app.app_id}
+    try:
+        return jwt.encode(claims, app.private_key, algorithm="RS256")
+    except (ValueError, TypeError, jwt.PyJWTError) as error:
+        raise AuthenticationFailed(
+            "The private key of the GitHub App cannot be read.",
+            hint="Set KLEPAAS_GITHUB_APP_PRIVATE_KEY anew, or make the App again: klepaas github connect",
+        ) from error

@@ -1,8 +1,10 @@
 """Projects and their sealed environment variables, behind `operations.ports.Projects`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -64,16 +66,18 @@ class ProjectTable:
         return await self._of_repository.ask(repository)
 
     async def _read_of_repository(self, repository: RepositoryName) -> Sequence[Project]:
-        named = sa.or_(_is_called(repository), _is_at(repository))
-        if repository.repository_id is None:
-            conditions = [named]
-        else:
-            unknown = sa.and_(p.github_repository_id.is_(None), named)
-            conditions = [sa.or_(p.github_repository_id == repository.repository_id, unknown)]
-        if repository.installation_id is not None:
-            here = p.github_installation_id == repository.installation_id
-            conditions.append(sa.or_(p.github_installation_id.is_(None), here))
-        return await self._where(*conditions)
+        has_id, has_installation = repository.repository_id is not None, repository.installation_id is not None
+        query = _of_repository(has_id=has_id, has_installation=has_installation)
+        address = _ESCAPED.sub(r"!\g<0>", f"/{repository.full_name.lower()}")
+        values = {
+            "owner": repository.owner.lower(),
+            "name": repository.name.lower(),
+            "ends": f"%{address}",
+            "ends_git": f"%{address}.git",
+            **({"repository_id": repository.repository_id} if has_id else {}),
+            **({"installation_id": repository.installation_id} if has_installation else {}),
+        }
+        return await self._found(query, values)
 
     async def learn(self, known: Sequence[Project]) -> None:
         statement = (
@@ -175,22 +179,46 @@ class ProjectTable:
 
     async def _where(self, *conditions: sa.ColumnElement[bool]) -> Sequence[Project]:
         query = sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
-        return await self._database.read_at_once(lambda connection: [project_of(r) for r in connection.execute(query)])
+        return await self._found(query, {})
+
+    async def _found(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Sequence[Project]:
+        def work(connection: sa.Connection) -> Sequence[Project]:
+            return [project_of(row) for row in connection.execute(query, values)]
+
+        return await self._database.read_at_once(work)
 
 
-def _is_called(repository: RepositoryName) -> sa.ColumnElement[bool]:
+_ESCAPED = re.compile("[!%_]")
+
+
+@cache
+def _of_repository(*, has_id: bool, has_installation: bool) -> sa.Select[Any]:
+    """Built once: it is asked with every delivery, and building it takes longer than asking."""
+    named = sa.or_(_is_called(), _is_at())
+    if has_id:
+        unknown = sa.and_(p.github_repository_id.is_(None), named)
+        conditions = [sa.or_(p.github_repository_id == sa.bindparam("repository_id"), unknown)]
+    else:
+        conditions = [named]
+    if has_installation:
+        here = p.github_installation_id == sa.bindparam("installation_id")
+        conditions.append(sa.or_(p.github_installation_id.is_(None), here))
+    return sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
+
+
+def _is_called() -> sa.ColumnElement[bool]:
     return sa.and_(
         p.repository_kind == SourceKind.GITHUB,
-        sa.func.lower(p.github_owner) == repository.owner.lower(),
-        sa.func.lower(p.github_repo) == repository.name.lower(),
+        sa.func.lower(p.github_owner) == sa.bindparam("owner"),
+        sa.func.lower(p.github_repo) == sa.bindparam("name"),
     )
 
 
-def _is_at(repository: RepositoryName) -> sa.ColumnElement[bool]:
+def _is_at() -> sa.ColumnElement[bool]:
     """Named by its address, with a connection that says that this is a GitHub."""
-    location, address = sa.func.lower(p.repository_location), f"/{repository.full_name.lower()}"
+    location = sa.func.lower(p.repository_location)
     at_github = sa.exists().where(connections.c.id == p.connection_id, connections.c.kind.in_(GITHUB_KINDS))
-    here = sa.or_(location.endswith(address, autoescape=True), location.endswith(f"{address}.git", autoescape=True))
+    here = sa.or_(*(location.like(sa.bindparam(ending), escape="!") for ending in ("ends", "ends_git")))
     return sa.and_(p.repository_kind == SourceKind.URL, here, at_github)
 
 

@@ -1,19 +1,15 @@
 """What SQLite's driver needs besides: private files, quick statements, an end for a cancelled task's transaction."""
 
-import asyncio
 import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiosqlite
 import sqlalchemy as sa
-
-T = TypeVar("T")
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 
@@ -101,45 +97,3 @@ def configure(engine: sa.Engine, *, begin: str) -> None:
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
-
-
-class Visited:
-    """A thread for reading and one for writing, each with a connection of its own. Whoever writes has seen to it that
-    nobody else does."""
-
-    def __init__(self, url: sa.URL) -> None:
-        self._reader, self._writer = _Thread(url, begin="BEGIN"), _Thread(url, begin="BEGIN IMMEDIATE")
-
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        return await self._reader.run(work)
-
-    async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        return await self._writer.run(work)
-
-    async def close(self) -> None:
-        await self._reader.close()
-        await self._writer.close()
-
-
-class _Thread:
-    def __init__(self, url: sa.URL, *, begin: str) -> None:
-        self._engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=sa.pool.StaticPool)
-        configure(self._engine, begin=begin)
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="klepaas-sqlite")
-
-    async def run(self, work: Callable[[sa.Connection], T]) -> T:
-        running = asyncio.get_running_loop().run_in_executor(self._pool, self._transaction, work)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            # It cannot be stopped; whoever writes next must not come before it has ended.
-            await asyncio.wait({running})
-            raise
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._pool, self._engine.dispose)
-        self._pool.shutdown()
-
-    def _transaction(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._engine.begin() as connection:
-            return work(connection)

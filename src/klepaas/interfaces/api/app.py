@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from starlette.types import Receive, Scope, Send
 
 from klepaas import __version__
 from klepaas.interfaces.api import errors
@@ -23,7 +24,7 @@ from klepaas.interfaces.api.v1 import (
     tokens,
 )
 from klepaas.interfaces.api.v1.parameters import PREFIX
-from klepaas.interfaces.api.webhook import WebhookDoor, described
+from klepaas.interfaces.api.webhook import PATHS, WebhookDoor, described
 from klepaas.operations.context import Context
 from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake
@@ -50,7 +51,7 @@ def create_app(
     context: Context, *, settings: ServerSettings, health: Callable[[], Awaitable[HealthReport]], intake: Intake
 ) -> FastAPI:
     """The app over one context. `health` is asked on every health check and must answer from memory."""
-    app = FastAPI(
+    app = Api(
         title="klepaas",
         version=__version__,
         description="Takes a commit of a repository to a running, health-checked release, and back. "
@@ -62,13 +63,25 @@ def create_app(
     app.state.door = Door(
         context=context, settings=settings, health=health, metrics=counting, passes=Passes(context), intake=intake
     )
+    app.webhook = WebhookDoor(context=context, intake=intake, metrics=counting)
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
-    app.add_middleware(WebhookDoor, context=context, intake=intake)
     app.add_middleware(RequestLine, metrics=counting)
     return app
+
+
+class Api(FastAPI):
+    """All routes, and before them the door of webhooks."""
+
+    webhook: WebhookDoor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in PATHS:
+            await self.webhook(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 @document.get(f"{PREFIX}/openapi.json", include_in_schema=False)

@@ -12,6 +12,7 @@ from sse_starlette.sse import AppStatus
 
 from klepaas.errors import Conflict, Invalid
 from klepaas.interfaces.api.app import create_app
+from klepaas.interfaces.api.gathered import GathersWrites
 from klepaas.operations.context import Context
 from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake
@@ -54,6 +55,7 @@ async def serve_app(
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http=GathersWrites,
             timeout_graceful_shutdown=OPEN_REQUESTS_END_WITHIN_S,
             timeout_keep_alive=IDLE_CONNECTIONS_STAY_S,
         )

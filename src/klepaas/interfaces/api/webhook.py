@@ -1,25 +1,30 @@
 """The door GitHub knocks at: every request is proven by its signature, none by a token.
 
-It stands before the routes: thousands of deliveries may come at once, and what other requests need (matching 40
-routes, parameters, models) would cost more than all that is done here."""
+It stands before the app and all that surrounds it: deliveries come by the thousand, and what other requests need
+(matching 40 routes, parameters, models, a line in the log) would cost more than all that is done here."""
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
+import structlog
 from pydantic_core import to_json
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from klepaas.domain.github import Received
 from klepaas.domain.webhook_signature import Signature, Unsigned, WrongSignature, signature
 from klepaas.errors import BodyTooLarge, Invalid, KlepaasError, NetworkTimeout, WrongKey
 from klepaas.interfaces.api.errors import status_of
+from klepaas.interfaces.api.metrics import Metrics
+from klepaas.interfaces.api.request_line import SAFE_HEADERS
 from klepaas.operations.context import Context
 from klepaas.operations.intake import Intake
+
+log = structlog.get_logger()
 
 PATHS = ("/api/v1/cicd/webhook", "/api/v1/github/webhook", "/webhook")
 """The first is the one the older systems had; the others were its siblings."""
@@ -49,18 +54,13 @@ _KEPT = frozenset(
         b"x-github-hook-installation-target-type",
     }
 )
+_Header = tuple[bytes, bytes]
+_HEADERS: Sequence[_Header] = (
+    (b"content-type", b"application/json"),
+    *((name.lower().encode(), value.encode()) for name, value in SAFE_HEADERS.items()),
+)
 _LONGEST_HEADER = 200
 _LONGEST_EVENT = 80
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What stands for the route in the log and the metrics."""
-
-    path: str
-
-
-_PLACES = {path: _Place(path) for path in PATHS}
 
 
 def described() -> dict[str, Any]:
@@ -83,26 +83,35 @@ def described() -> dict[str, Any]:
 
 
 class WebhookDoor:
-    def __init__(self, app: ASGIApp, *, context: Context, intake: Intake) -> None:
-        self._app, self._context, self._intake = app, context, intake
+    def __init__(self, *, context: Context, intake: Intake, metrics: Metrics) -> None:
+        self._context, self._intake, self._metrics = context, intake, metrics
         self._large = asyncio.Semaphore(LARGE_ONES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        place = _PLACES.get(scope["path"]) if scope["type"] == "http" else None
-        if place is None:
-            await self._app(scope, receive, send)
-            return
-        scope["route"] = place
+        began = perf_counter()
+        status, answer, more = await self._met(scope, receive)
+        body = to_json(answer)
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [*_HEADERS, length, *more]})
+        await send({"type": "http.response.body", "body": body})
+        self._metrics.answered(method="POST", route=scope["path"], status=status, since=began)
+
+    async def _met(self, scope: Scope, receive: Receive) -> tuple[int, Mapping[str, Any], Sequence[_Header]]:
+        """Status, body and further headers. What is taken in is to be found in the inbox, and not in the log."""
         if scope["method"] != "POST":
-            await _answer(send, 405, {"detail": "Method Not Allowed"}, (b"allow", b"POST"))
-            return
+            return 405, {"detail": "Method Not Allowed"}, [(b"allow", b"POST")]
         try:
             async with AsyncExitStack() as held:
-                answer = await self._take(scope, receive, held)
+                return 200, await self._take(scope, receive, held), ()
         except KlepaasError as error:
-            await _refuse(send, error)
-        else:
-            await _answer(send, 200, answer)
+            status = _status_of(error)
+            log.info("webhook_refused", route=scope["path"], status=status, reason=error.message)
+            # What is still on its way is not waited for.
+            is_unread = isinstance(error, BodyTooLarge | NetworkTimeout)
+            return status, {"detail": error.message}, [(b"connection", b"close")] if is_unread else ()
+        except Exception:
+            log.exception("webhook_failed", route=scope["path"])
+            return 500, {"detail": "Something went wrong inside klepaas."}, ()
 
     async def _take(self, scope: Scope, receive: Receive, held: AsyncExitStack) -> Mapping[str, Any]:
         headers: dict[bytes, bytes] = {}
@@ -112,9 +121,7 @@ class WebhookDoor:
         expected = signature(secrets, headers.get(b"x-hub-signature-256"))
         body = await self._body(headers, receive, held)
         await _check(expected, body)
-        received = self._received(headers, body)
-        scope["state"]["actor_label"] = f"delivery {received.id}"
-        return await self._intake.receive(received)
+        return await self._intake.receive(self._received(headers, body))
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, held: AsyncExitStack) -> bytes:
         """All of it. Errors: BodyTooLarge as soon as that is known, NetworkTimeout."""
@@ -176,18 +183,8 @@ def _too_large() -> BodyTooLarge:
     return BodyTooLarge(f"The payload is larger than {LARGEST_BODY_BYTES} bytes.")
 
 
-async def _refuse(send: Send, error: KlepaasError) -> None:
-    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 0) or (
-        400 if type(error) is Invalid else status_of(error)
-    )
-    more: tuple[tuple[bytes, bytes], ...] = ()
-    if isinstance(error, BodyTooLarge | NetworkTimeout):
-        more = ((b"connection", b"close"),)  # what is still on its way is not waited for
-    await _answer(send, status, {"detail": error.message}, *more)
-
-
-async def _answer(send: Send, status: int, content: Mapping[str, Any], *more: tuple[bytes, bytes]) -> None:
-    body = to_json(content)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _status_of(error: KlepaasError) -> int:
+    own = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), None)
+    if own is not None:
+        return own
+    return 400 if type(error) is Invalid else status_of(error)

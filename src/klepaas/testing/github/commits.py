@@ -2,8 +2,8 @@
 
 Source: GitHub's OpenAPI description, schemas `commit`, `diff-entry` and the `push` payload's commits."""
 
-from klepaas.testing.github.git_objects import Commit, Person
-from klepaas.testing.github.git_repository import FileChange, GitRepository
+from klepaas.testing.git.objects import Commit, Person
+from klepaas.testing.git.repository import FileChange, GitRepository
 from klepaas.testing.github.shapes import Account, Json, Links, node_id, user, when
 
 

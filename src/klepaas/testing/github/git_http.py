@@ -1,17 +1,14 @@
-"""Git over HTTP by git's own http-backend (CGI), behind token authentication."""
+"""Git over HTTP, behind token authentication."""
 
-import gzip
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from klepaas import processes
+from klepaas.testing.git import http_backend
 from klepaas.testing.github import pushes
 from klepaas.testing.github.api import Api
 from klepaas.testing.github.callers import Caller
-from klepaas.testing.github.git_repository import ENV
 from klepaas.testing.github.repository import Repository
 from klepaas.testing.github.routing import Answer
 from klepaas.testing.github.world import World
@@ -40,7 +37,7 @@ class GitHttp:
             return _say(301, "Moved", {"location": location}), caller
         if rest == "git-receive-pack" and caller.account is not None:
             return await self._receive(request, found, rest, caller), caller
-        return await _run(request, found, rest, AsyncExitStack()), caller
+        return await http_backend.serve(request, found.git.folder, rest), caller
 
     def _refusal(self, caller: Caller, repository: Repository | None, *, writes: bool) -> Response | None:
         if caller.kind == "none" and (repository is None or repository.private or writes):
@@ -66,69 +63,7 @@ class GitHttp:
                 await pushes.refs_changed(self._world, repository, before, by=caller.account)
 
             stack.push_async_callback(follow)
-            return await _run(request, repository, rest, stack.pop_all())
-
-
-async def _run(request: Request, repository: Repository, rest: str, stack: AsyncExitStack) -> Response:
-    """Start http-backend and hand its answer on as it comes; `stack` is left at its end."""
-    body = await request.body()
-    if request.headers.get("content-encoding") == "gzip":
-        body = gzip.decompress(body)
-    running = AsyncExitStack()
-    await running.enter_async_context(stack)
-    env = _cgi(request, repository, rest, len(body))
-    chunks = await running.enter_async_context(processes.piped(["git", "http-backend"], env=env, stdin=body))
-    head, rest_of_head = await _head(chunks)
-    status, headers = _parsed(head)
-
-    async def whole() -> AsyncIterator[bytes]:
-        async with running:
-            if rest_of_head:
-                yield rest_of_head
-            async for chunk in chunks:
-                yield chunk
-
-    return StreamingResponse(whole(), status, headers)
-
-
-async def _head(chunks: AsyncIterator[bytes]) -> tuple[bytes, bytes]:
-    """The headers, and what came with them."""
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if b"\r\n\r\n" in head:
-            break
-    before, _, after = head.partition(b"\r\n\r\n")
-    return before, after
-
-
-def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
-    status, headers = 200, {}
-    for line in head.decode().splitlines():
-        name, _, value = line.partition(":")
-        if name.lower() == "status":
-            status = int(value.split()[0])
-        elif name:
-            headers[name.lower()] = value.strip()
-    return status, headers
-
-
-def _cgi(request: Request, repository: Repository, rest: str, length: int) -> dict[str, str]:
-    variables = {
-        **ENV,
-        "GIT_PROJECT_ROOT": str(repository.git.folder.parent),
-        "GIT_HTTP_EXPORT_ALL": "1",
-        "REMOTE_USER": "stand-in",
-        "REQUEST_METHOD": request.method,
-        "PATH_INFO": f"/{repository.git.folder.name}/{rest}",
-        "QUERY_STRING": request.url.query,
-        "CONTENT_TYPE": request.headers.get("content-type", ""),
-        "CONTENT_LENGTH": str(length),
-        "REMOTE_ADDR": "127.0.0.1",
-    }
-    if protocol := request.headers.get("git-protocol"):
-        variables["GIT_PROTOCOL"] = protocol
-    return variables
+            return await http_backend.serve(request, repository.git.folder, rest, stack.pop_all())
 
 
 def _say(status: int, words: str, headers: dict[str, str] | None = None) -> Response:

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from klepaas.testing.git.objects import Person
+from klepaas.testing.git.repository import ENV
 from klepaas.testing.github import merging, publishing, pushes
 from klepaas.testing.github.comments import Comment
 from klepaas.testing.github.deployments import Deployment
-from klepaas.testing.github.git_objects import Person
-from klepaas.testing.github.git_repository import ENV
 from klepaas.testing.github.hooks import Hook
 from klepaas.testing.github.pull_requests import PullRequest
 from klepaas.testing.github.releases import Release

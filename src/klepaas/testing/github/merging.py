@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from klepaas.testing.github.git_objects import Person
-from klepaas.testing.github.git_repository import CannotMerge
+from klepaas.testing.git.objects import Person
+from klepaas.testing.git.repository import CannotMerge
 from klepaas.testing.github.pull_requests import PullRequest
 from klepaas.testing.github.pushes import change_ref, mark_merged, tell_pull
 from klepaas.testing.github.repository import Repository

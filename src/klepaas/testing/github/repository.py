@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from klepaas.testing.git.repository import GitRepository
 from klepaas.testing.github import shapes
 from klepaas.testing.github.comments import Comment
 from klepaas.testing.github.deployments import Deployment
-from klepaas.testing.github.git_repository import GitRepository
 from klepaas.testing.github.hooks import Hook
 from klepaas.testing.github.pull_requests import PullRequest
 from klepaas.testing.github.releases import Release

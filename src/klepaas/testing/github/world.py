@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from klepaas.testing.git.repository import GitRepository
 from klepaas.testing.github import app_jwt
 from klepaas.testing.github.apps import EVENTS, PERMISSIONS, App, Installation
 from klepaas.testing.github.callers import NOBODY, Caller, Token, new_token
 from klepaas.testing.github.faults import Faults
-from klepaas.testing.github.git_repository import GitRepository
 from klepaas.testing.github.hooks import Delivery, Hook, packed
 from klepaas.testing.github.postman import Postman
 from klepaas.testing.github.repository import Repository

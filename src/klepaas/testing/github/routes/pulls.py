@@ -4,8 +4,8 @@ from typing import cast
 
 from starlette.responses import Response
 
+from klepaas.testing.git.repository import CannotMerge
 from klepaas.testing.github import merging, pushes
-from klepaas.testing.github.git_repository import CannotMerge
 from klepaas.testing.github.pull_requests import PullRequest
 from klepaas.testing.github.repository import Repository
 from klepaas.testing.github.routing import BY_NAME, Answer, Asked, Route, answer, invalid, not_found, paged

@@ -12,7 +12,7 @@ from typing import Literal
 
 from klepaas import processes
 from klepaas.settings import process_environment
-from klepaas.testing.github.git_objects import Commit, Files, ObjectStore, Person, parse_commit
+from klepaas.testing.git.objects import Commit, Files, ObjectStore, Person, parse_commit
 
 GITHUB = Person("GitHub", "noreply@github.com")
 """Who commits what is merged on the web."""
