@@ -19,7 +19,7 @@ from klepaas.targets.local.caddy import find_caddy
 
 RUNS = 10
 WARM_GOAL, IMAGE_GOAL, WARM_GOAL_MS = 0.2, 1.15, 50
-EVERY_S = 0.001
+EVERY_S = 0.003
 QUIET_S = 0.3
 
 

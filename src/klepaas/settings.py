@@ -73,7 +73,7 @@ class ProxySettings(_Part):
 
 
 class ReconcilerSettings(_Part):
-    interval: timedelta = timedelta(seconds=10)
+    interval: timedelta = timedelta(seconds=15)
     """Rest between two looks at every workload; engine events cause a look at once."""
 
 

@@ -71,7 +71,7 @@ GIT_SILENCE = timedelta(seconds=60)
 """A git server that sends nothing for this long is given up, and tried again."""
 REST_AFTER_LOST_S = 1.0
 LOOK_AT_PARTS_EVERY_S = 5.0
-ALONE_POLL = timedelta(seconds=5)
+ALONE_POLL = timedelta(seconds=10)
 ALONE_BEAT = timedelta(seconds=10)
 
 

@@ -136,7 +136,7 @@ class DockerDaemon:
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 arguments = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"-namespace" in arguments and self.folder.name.encode() in arguments:
+                if b"-namespace" in arguments and self.containerd_namespace.encode() in arguments:
                     shims.add(int(entry.name))
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, ValueError, IndexError):

@@ -177,7 +177,7 @@ async def test_a_container_run_by_hand_from_our_image_is_not_ours(place: LocalPl
 async def test_the_record_of_a_failure_holds_the_last_lines_after_the_container_is_gone(place: LocalPlace) -> None:
     """R-23."""
     # The engine starts it again: the pause keeps the next run's lines apart from those of the run that ended.
-    script = "sleep 1; i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; echo why >&2; exit 5"
+    script = "sleep 1; i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; sleep 0.2; echo why >&2; exit 5"
     release = await place.release_of(1, script)
     await place.target.apply(place.app, release, {})
     await becomes(place, release, Health.UNHEALTHY)

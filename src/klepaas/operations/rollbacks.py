@@ -8,7 +8,7 @@ from typing import Any
 from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.events import DeploymentQueued
 from klepaas.domain.observation import Health
-from klepaas.domain.project import Project, parse_name
+from klepaas.domain.project import App, Project, parse_name
 from klepaas.domain.release import Release
 from klepaas.domain.repository import parse_commit
 from klepaas.domain.status import Stage
@@ -16,6 +16,7 @@ from klepaas.errors import Conflict, ImageMissing, Invalid, NotFound, Outside, U
 from klepaas.operations import connections, deployments, projects
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState, Submission
+from klepaas.targets.protocol import KeepsWarm
 
 ROLLED_BACK_SETTINGS = (
     "port",
@@ -71,7 +72,7 @@ class RollbackPlan:
     Variables appear by name only: `added`, `removed`, `changed` (their values differ in some way)."""
 
     project: Project
-    environment: str
+    app: App
     candidate: Candidate
     current: Release | None
     live_deployment_id: str | None
@@ -125,7 +126,7 @@ async def _plan(context: Context, project: Project, request: RollbackRequest) ->
     before, after = set(current.variable_names if current else ()), set(release.variable_names)
     return RollbackPlan(
         project=project,
-        environment=environment,
+        app=state.app,
         candidate=Candidate(steps_back=steps_back, release=release, is_current=False, way=way),
         current=current,
         live_deployment_id=state.live_deployment_id,
@@ -149,7 +150,7 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
     first = await context.deployments.get(release.deployment_id)
     event = DeploymentQueued(
         project_id=project.id,
-        environment=agreed.environment,
+        environment=agreed.app.environment,
         branch=project.branch,
         commit_sha=release.commit_sha,
         commit_message=first.commit_message if first else "",
@@ -164,7 +165,12 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
         image_digest=None if rebuild else release.image_digest,
         note="The image was gone; the commit is built again." if rebuild else "",
     )
-    return await deployments.submit(context, event, key)
+    submission = await deployments.submit(context, event, key)
+    target = context.targets[project.target]
+    if submission.is_new and agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
+        # While the engine takes the deployment on: thawing is half of a warm rollback's time.
+        target.thaw_ahead(agreed.app, release)
+    return submission
 
 
 async def _history(context: Context, state: AppState) -> list[tuple[int, Release]]:

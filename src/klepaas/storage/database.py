@@ -36,7 +36,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._lock = asyncio.Lock()
         if self.is_sqlite:
-            self._writer = _sqlite(self.url, begin="BEGIN IMMEDIATE", connections=1)
+            self._writer = _sqlite(self.url, begin=sqlite.BEGIN_WRITING, connections=1)
             self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
             self._pulse = self._writer
             self._visited_writer = Visited(_visited_sqlite(self.url, begin="BEGIN IMMEDIATE"))
@@ -51,7 +51,8 @@ class Database:
     def now(self) -> sa.ColumnElement[float]:
         """Seconds since 1970 by the database's clock: processes need not agree on the time."""
         if self.is_sqlite:
-            return sa.literal(time.time(), sa.Float)
+            # Read when the statement runs, so that a statement may be built once and kept.
+            return sa.bindparam("now", type_=sa.Float(), callable_=time.time, unique=True)
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 
     @asynccontextmanager
@@ -152,7 +153,11 @@ def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=WRITE_QUEUE_TIMEOUT_S,
-        connect_args={"timeout": WRITE_QUEUE_TIMEOUT_S, "factory": sqlite.EndsItsTransaction},
+        connect_args={
+            "timeout": WRITE_QUEUE_TIMEOUT_S,
+            "factory": sqlite.EndsItsTransaction,
+            "async_creator_fn": sqlite.DirectConnection.creator(writes=begin == sqlite.BEGIN_WRITING),
+        },
     )
 
     sqlite.configure(engine.sync_engine, begin=begin)

@@ -5,6 +5,7 @@ that lost the row cannot change it. The database's clock decides about leases: n
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +28,8 @@ FORGET_NODES_AFTER_S = 3600.0
 class DeploymentQueue:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
+        self._claimable = self._claimable_rows()
+        """Built once: building it takes longer than running it."""
 
     async def join(self, node: str, lease_s: float) -> None:
         async with self._database.pulse() as connection:
@@ -66,15 +69,7 @@ class DeploymentQueue:
             return []
         try:
             async with self._database.write() as connection:
-                rows = await connection.execute(
-                    # The conditions are those of the locked rows themselves: PostgreSQL checks them again on a row
-                    # that another node claimed between our look and our lock, and leaves it out.
-                    sa.select(d.state, d.number, d.fence, d.app_key)
-                    .where(self._claimable(node))
-                    .order_by(d.created_at)
-                    .limit(min(room, CLAIM_AT_ONCE))
-                    .with_for_update(skip_locked=True, of=deployments)
-                )
+                rows = await connection.execute(self._claimable, {"node": node, "room": min(room, CLAIM_AT_ONCE)})
                 found = rows.all()
                 if not found:
                     return []
@@ -101,19 +96,23 @@ class DeploymentQueue:
         except sa.exc.IntegrityError:
             return []  # another node started the same app between our look and our write
 
-    def _claimable(self, node: str) -> sa.ColumnElement[bool]:
+    def _claimable_rows(self) -> sa.Select[Any]:
         # A node whose own lease ran out takes nothing, its own deployments least of all: it still works on them.
-        alive = sa.exists().where(nodes.c.id == node, nodes.c.lease_until > self._database.now)
+        alive = sa.exists().where(nodes.c.id == sa.bindparam("node"), nodes.c.lease_until > self._database.now)
         other = deployments.alias()
         idle = ~sa.exists().where(other.c.app_key == d.app_key, other.c.status.in_(IN_HAND))
         ownerless = ~sa.exists().where(nodes.c.id == d.node, nodes.c.lease_until > self._database.now)
         due = sa.or_(d.look_again_at.is_(None), d.look_again_at <= self._database.now)
-        return sa.and_(
-            alive,
-            sa.or_(
-                sa.and_(d.status == Status.QUEUED, idle),
-                sa.and_(d.status.in_(IN_HAND), ownerless, due),
-            ),
+        may_begin = sa.and_(d.status == Status.QUEUED, idle)
+        may_go_on = sa.and_(d.status.in_(IN_HAND), ownerless, due)
+        return (
+            # The conditions are those of the locked rows themselves: PostgreSQL checks them again on a row that
+            # another node claimed between our look and our lock, and leaves it out.
+            sa.select(d.state, d.number, d.fence, d.app_key)
+            .where(alive, sa.or_(may_begin, may_go_on))
+            .order_by(d.created_at)
+            .limit(sa.bindparam("room", type_=sa.Integer()))
+            .with_for_update(skip_locked=True, of=deployments)
         )
 
     async def _held(self, connection: AsyncConnection, app_keys: Sequence[str]) -> set[str]:

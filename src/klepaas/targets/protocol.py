@@ -94,6 +94,10 @@ class KeepsWarm(Protocol):
     async def park(self, app: App, release: Release) -> bool:
         """Freeze the release; False when there is no room to keep it (then the caller removes it)."""
 
+    def thaw_ahead(self, app: App, release: Release) -> None:
+        """Begin to thaw the release and return at once. A head start for `apply`, which is about to come: nothing is
+        promised, and whoever finds the release thawed without a deployment freezes it again."""
+
 
 @runtime_checkable
 class WatchesItself(Protocol):

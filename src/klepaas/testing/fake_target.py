@@ -218,6 +218,9 @@ class FakeTarget:
         await self.reached("container_parked")
         return True
 
+    def thaw_ahead(self, app: App, release: Release) -> None:
+        """No head start: each thaw is seen where `apply` makes it."""
+
     # WatchesItself, RepairsFront, ShowsEverything.
 
     async def changes(self) -> AsyncIterator[str]:

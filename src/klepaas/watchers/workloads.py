@@ -218,6 +218,8 @@ class Workloads:
                 continue
             for found in await target.everything():
                 state = known.get(found.app)
+                if state is not None and found.release_id in {state.live_release_id, state.warm_release_id}:
+                    continue  # retiring a project takes these away from its apps
                 if state is not None and await self._under_way(state):
                     continue
                 retired = state is not None and await self.context.projects.get(state.app.project_id) is None

@@ -35,6 +35,8 @@ TAIL_LINES = 200
 DEFAULT_PORT = 8080
 LOOK_EVERY_S = 0.01
 DRAIN_LOOK_S = 0.1
+LONGEST_IDLE_S = 3.0
+"""Longer than front doors keep an unused connection to a release."""
 DRAINED_LOOKS = 3
 """A connection may be opened between two looks by a request that chose the old release just before the switch."""
 
@@ -181,8 +183,11 @@ class Running:
 
     async def _retire(self, scene: Scene, old: Release) -> ReleaseRetired:
         drained = await self._drain(scene, old)
+        # Who is still connected after a long drain is no idle connection but a stream or a websocket: it is ended, so
+        # that its client comes back to the new release. Frozen with the old one it would wait in vain.
+        cut_off = not drained and scene.project.settings.drain_timeout_s > LONGEST_IDLE_S
         kept = False
-        if isinstance(scene.target, KeepsWarm) and self.warm_for > timedelta(0):
+        if isinstance(scene.target, KeepsWarm) and self.warm_for > timedelta(0) and not cut_off:
             # The record first: a crash after it leaves a running old release, which the reconciler parks.
             await self.context.apps.warm(scene.app, old.id, scene.now() + self.warm_for)
             kept = await scene.target.park(scene.app, old)

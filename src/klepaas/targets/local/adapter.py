@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,11 +13,12 @@ from klepaas.docker.errors import EngineConflict, EngineNotFound, EngineRejected
 from klepaas.domain.observation import Health, Observation, TrafficAnswer
 from klepaas.domain.project import App
 from klepaas.domain.release import Release
-from klepaas.errors import EngineUnavailable, ImageMissing, NotHealthy, Rejected, SwitchFailed
+from klepaas.errors import EngineUnavailable, ImageMissing, NotHealthy, Outside, Rejected, SwitchFailed
 from klepaas.settings import DockerSettings, ProxySettings
 from klepaas.targets.local.changes import changes_of
 from klepaas.targets.local.container import Container, container_of
 from klepaas.targets.local.doors import Doors
+from klepaas.targets.local.glances import Glances
 from klepaas.targets.local.memory import has_room_for
 from klepaas.targets.local.plan import (
     APP,
@@ -84,6 +87,8 @@ class LocalTarget:
         self._logs = RuntimeLogs(home / "logs")
         self._doors = Doors(leases, home / "proxy")
         self._sight = Sight(engine, clock)
+        self._glances = Glances()
+        self._thawing: dict[str, asyncio.Task[None]] = {}
         self._proxy = Proxy(
             engine, self._doors, folder=home / "proxy", instance_id=instance_id, settings=self._proxy_settings
         )
@@ -108,10 +113,12 @@ class LocalTarget:
         """As the protocol says. Errors: ImageMissing; NotHealthy when the engine cannot start the container at
         all; Rejected when no port is free or a stranger has the container's name."""
         refuse_replicas(release)
+        if ahead := self._thawing.get(release.id):
+            await asyncio.wait({ahead})
         for _ in range(_TRIES):
             port = await self._leases.lease(_holder(release.id))
             await self._reached("port_leased")
-            found = await self._find(app, release)
+            found = self._glances.of(release) or await self._find(app, release)
             if found is None:
                 if await self._made(app, release, port, variables):
                     return
@@ -129,7 +136,7 @@ class LocalTarget:
             found = await self._find(app, release)
             if found is None:
                 return Observation(at=self._clock(), health=Health.ABSENT, detail="There is no container.")
-            port = (await self._leases.leased()).get(_holder(release.id))
+            port = (await self._leases.leased()).get(_holder(release.id)) if found.state == "running" else None
             return await self._sight.of(found, release, port)
         except EngineUnavailable as error:
             return Observation(at=self._clock(), health=Health.UNKNOWN, detail=error.message)
@@ -172,7 +179,7 @@ class LocalTarget:
         """As the protocol says. Errors: SwitchFailed when there is no door, or the release does not run."""
         leased = await self._leases.leased()
         door, port = leased.get(f"door:{app.key}"), leased.get(_holder(release.id))
-        found = await self._find(app, release)
+        found = self._glances.of(release) or await self._find(app, release)
         if door is None:
             raise SwitchFailed(f"{app.name} has no front door yet.")
         if port is None or found is None or found.state != "running":
@@ -223,6 +230,7 @@ class LocalTarget:
         if not self._docker.warm_for or not await asyncio.to_thread(has_room_for, release.settings.memory_bytes):
             return False
         try:
+            self._glances.clear()
             # First, because a frozen container with the policy `always` runs again after an engine restart.
             await self._engine.restart_policy(found.id, "no")
             await self._engine.pause(found.id)
@@ -232,6 +240,11 @@ class LocalTarget:
             return again is not None and again.state == "parked"
         await self._reached("container_parked")
         return True
+
+    def thaw_ahead(self, app: App, release: Release) -> None:
+        task = asyncio.create_task(self._thaw_ahead(app, release))
+        self._thawing[release.id] = task
+        task.add_done_callback(lambda _: self._thawing.pop(release.id, None))
 
     def changes(self) -> AsyncIterator[str]:
         return changes_of(self._engine, self._instance_id)
@@ -281,14 +294,25 @@ class LocalTarget:
 
     async def _find(self, app: App, release: Release) -> Container | None:
         """The container of this release, in any state. Not one that merely has its name."""
+        self._glances.forget(release)
         try:
             found = container_of(await self._engine.inspect(container_name(app, release)))
         except EngineNotFound:
             return None
-        return found if found.labels.get(INSTANCE) == self._instance_id else None
+        if found.labels.get(INSTANCE) != self._instance_id:
+            return None
+        self._glances.keep(release, found)
+        return found
+
+    async def _thaw_ahead(self, app: App, release: Release) -> None:
+        with suppress(Outside):
+            found = self._glances.of(release) or await self._find(app, release)
+            if found and found.state == "parked" and await self._thawed(found):
+                self._glances.keep(release, replace(found, state="running"))
 
     async def _thawed(self, found: Container) -> bool:
         """Unfreeze the container: the whole of a warm rollback. False when it is not frozen any more."""
+        self._glances.clear()
         try:
             await self._engine.unpause(found.id)
         except (EngineNotFound, EngineConflict):
@@ -329,6 +353,7 @@ class LocalTarget:
         return True
 
     async def _take_away(self, app: str, release_id: str, found: Container, *, with_port: bool) -> None:
+        self._glances.clear()
         try:
             lines = await self._engine.logs(found.id, lines=_SAVED_LINES)
             await self._logs.save(app, release_id, [line.text for line in lines])

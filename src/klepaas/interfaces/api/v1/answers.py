@@ -444,7 +444,7 @@ class PlanAnswer(Answer):
     def of(cls, plan: RollbackPlan, deployment: Deployment | None) -> "PlanAnswer":
         return cls(
             project=ProjectName(id=plan.project.id, name=plan.project.name),
-            environment=plan.environment,
+            environment=plan.app.environment,
             candidate=CandidateAnswer.of(plan.candidate, deployment),
             current=ReleaseAnswer.of(plan.current) if plan.current else None,
             live_deployment_id=plan.live_deployment_id,

@@ -1,0 +1,30 @@
+"""Containers as they were seen a moment ago, for those who would only look again at what was just looked at."""
+
+import time
+
+from klepaas.domain.release import Release
+from klepaas.targets.local.container import Container
+
+BELIEVED_S = 0.1
+"""A look takes the engine 1 to 10 ms; what changes in a tenth of a second also changes right after a look."""
+
+
+class Glances:
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, Container]] = {}
+
+    def keep(self, release: Release, found: Container) -> None:
+        now = time.monotonic()
+        self._seen = {key: each for key, each in self._seen.items() if now - each[0] < BELIEVED_S}
+        self._seen[release.id] = (now, found)
+
+    def of(self, release: Release) -> Container | None:
+        """The container if it was seen just now and nothing was done to it since."""
+        at, found = self._seen.get(release.id, (float("-inf"), None))
+        return found if time.monotonic() - at < BELIEVED_S else None
+
+    def forget(self, release: Release) -> None:
+        self._seen.pop(release.id, None)
+
+    def clear(self) -> None:
+        self._seen.clear()
