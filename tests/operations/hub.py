@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+import pytest
+
 from klepaas.domain.connection import Connection, ConnectionKind, Credential
 from klepaas.domain.deployment import Deployment, Failure
 from klepaas.domain.events import (
@@ -31,6 +33,8 @@ from klepaas.storage.queue import DeploymentQueue
 from klepaas.testing.code_host import MemoryCodeHost
 from klepaas.watchers.branches import Branches
 from tests.workflows.world import World
+
+EACH_DATABASE = pytest.mark.parametrize("hub_url", ["sqlite", "postgres"], indirect=True)
 
 EVERY_PUSH = TriggerRule(pushes=PushPolicy.EVERY_PUSH)
 DIGEST = "sha256:" + "a" * 64

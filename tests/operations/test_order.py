@@ -35,9 +35,9 @@ THERE_AND_BACK: list[Step] = [("push", 0, 1, "ends well"), ("back", 0, 1, "ends 
 
 
 @pytest.fixture
-async def klepaas(tmp_path: Path) -> AsyncIterator[Hub]:
+async def klepaas(hub_url: str, tmp_path: Path) -> AsyncIterator[Hub]:
     """One for all stories: each has a project and a GitHub of its own."""
-    async with world(f"sqlite+aiosqlite:///{tmp_path / 'klepaas.db'}", tmp_path) as made:
+    async with world(hub_url, tmp_path) as made:
         yield Hub.around(made)
 
 

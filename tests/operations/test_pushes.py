@@ -17,7 +17,7 @@ from klepaas.operations.deployments import DeploymentRequest, start
 from klepaas.operations.pushes import CHECKS_APPEAR_WITHIN
 from klepaas.storage.projects import columns_of
 from klepaas.storage.tables import projects
-from tests.operations.hub import EVERY_PUSH, Hub, roll_back
+from tests.operations.hub import EACH_DATABASE, EVERY_PUSH, Hub, roll_back
 
 MERGES = TriggerRule()
 AWAY = Unavailable("GitHub does not answer.")
@@ -110,6 +110,7 @@ async def test_a_repository_that_took_over_a_name_is_not_the_one_we_know(hub: Hu
     assert await hub.arrives(replace(hub.github.push(), repository=other)) == []
 
 
+@EACH_DATABASE
 async def test_the_installation_alone_finds_no_project_and_another_one_none_either(hub: Hub) -> None:
     await hub.project(github_installation_id="1", github_repository_id=42)
     push = hub.github.push()
@@ -123,6 +124,7 @@ async def test_the_installation_alone_finds_no_project_and_another_one_none_eith
     assert await found() == 1
 
 
+@EACH_DATABASE
 async def test_a_repository_is_known_by_its_id_after_it_was_renamed(hub: Hub) -> None:
     project = await hub.project()
     assert len(await hub.arrives(hub.github.push())) == 1
@@ -233,6 +235,7 @@ async def test_the_same_head_again_is_the_same_deployment(hub: Hub) -> None:
     assert len(await hub.history(project)) == 2
 
 
+@EACH_DATABASE
 async def test_many_deliveries_of_one_head_at_once_are_one_deployment(hub: Hub) -> None:
     """R-04."""
     project = await hub.project()
@@ -289,6 +292,7 @@ async def test_a_late_push_follows_its_own_superseded_deployment(hub: Hub) -> No
     assert (await hub.meant(push)).deployment_id == older.id
 
 
+@EACH_DATABASE
 async def test_two_pushes_decided_at_the_same_moment_end_with_the_newer_one(hub: Hub) -> None:
     """R-05: what was decided on a state that is over is decided again."""
     project = await hub.project()
@@ -300,6 +304,7 @@ async def test_two_pushes_decided_at_the_same_moment_end_with_the_newer_one(hub:
         assert (await hub.history(project))[-1].commit_sha == newer.after
 
 
+@EACH_DATABASE
 async def test_without_github_the_pushes_themselves_tell_their_order(hub: Hub) -> None:
     """R-05."""
     await hub.project()
@@ -322,6 +327,7 @@ async def test_a_merge_that_is_not_the_head_any_more_is_deployed_all_the_same(hu
     assert (await hub.meant(merge)).outcome is Outcome.DEPLOYED
 
 
+@EACH_DATABASE
 async def test_a_branch_that_is_pushed_back_deploys_the_earlier_commit_again_once(hub: Hub) -> None:
     project = await hub.project()
     first = hub.github.push()
@@ -382,6 +388,7 @@ async def test_the_push_that_was_rolled_back_does_not_come_back_by_being_told_ag
     assert (await hub.history(project))[-1].is_rollback
 
 
+@EACH_DATABASE
 async def test_a_commit_that_was_rolled_back_is_deployed_when_it_is_pushed_again(hub: Hub) -> None:
     """R-25, R-29."""
     project = await hub.project()
@@ -441,6 +448,7 @@ async def test_a_refused_credential_is_no_reason_to_lose_a_push(hub: Hub) -> Non
     assert (await hub.meant(hub.github.push())).outcome is Outcome.DEPLOYED
 
 
+@EACH_DATABASE
 async def test_a_repository_with_1500_projects_that_ignore_a_push_is_decided_at_once(hub: Hub) -> None:
     """R-20."""
     first = await hub.project(rules=MERGES, auto_deploy=False)

@@ -7,7 +7,7 @@ from klepaas.domain.github import Checks, SentDelivery
 from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.domain.verdict import Outcome
 from klepaas.errors import RepositoryNotFound, Unavailable
-from tests.operations.hub import EVERY_PUSH, Hub
+from tests.operations.hub import EACH_DATABASE, EVERY_PUSH, Hub
 
 MERGES = TriggerRule()
 WAITS = EVERY_PUSH.model_copy(update={"wait_for_checks": True})
@@ -37,6 +37,7 @@ async def test_a_delivery_that_comes_after_the_watcher_found_the_push_is_the_sam
     assert len(await hub.history(project)) == 1
 
 
+@EACH_DATABASE
 async def test_looking_again_and_again_deploys_nothing_and_asks_for_differences_only(hub: Hub) -> None:
     project = await hub.project()
     await hub.live(hub.github.push())
@@ -90,6 +91,7 @@ async def test_a_head_that_was_decided_about_is_not_deployed_when_auto_deploy_co
     assert await hub.history(project) == []
 
 
+@EACH_DATABASE
 async def test_what_was_decided_by_words_is_decided_again_once_github_can_be_asked(hub: Hub) -> None:
     project = await hub.project(rules=MERGES)
     hub.github.fault = AWAY
@@ -153,6 +155,7 @@ async def test_a_commit_is_deployed_once_its_checks_have_passed(hub: Hub) -> Non
     assert [each.commit_sha for each in await hub.history(project)] == [push.after]
 
 
+@EACH_DATABASE
 async def test_a_delivery_that_waits_is_decided_again_and_keeps_its_name(hub: Hub) -> None:
     project = await hub.project(rules=WAITS)
     push = hub.github.push()
@@ -206,6 +209,7 @@ async def test_one_refused_repository_is_no_reason_to_miss_the_others(hub: Hub) 
     assert [each.commit_sha for each in await hub.history(project)] == [push.after]
 
 
+@EACH_DATABASE
 async def test_a_delivery_that_never_arrived_is_asked_for_again(hub: Hub) -> None:
     await hub.project(github_repository_id=hub.github.repository_id)
     hub.github.push()

@@ -16,7 +16,7 @@ from klepaas.errors import Rejected, Unavailable
 from klepaas.operations import deployments
 from klepaas.storage.tables import reports as table
 from klepaas.watchers.reports import Reports
-from tests.operations.hub import Hub, roll_back
+from tests.operations.hub import EACH_DATABASE, Hub, roll_back
 
 PLACE = "klepaas/production"
 AWAY = Unavailable("GitHub does not answer.")
@@ -100,6 +100,7 @@ async def test_what_does_not_run_any_more_is_inactive_in_production_too(told: To
     assert (second.commit_sha or "")[:7] in told.status(first)[1]
 
 
+@EACH_DATABASE
 async def test_a_rollback_sets_both_commits_right(told: Told) -> None:
     hub = told.hub
     good, bad = await hub.live(hub.github.push()), await hub.live(hub.github.push())
@@ -125,6 +126,7 @@ async def test_an_unknown_outcome_is_never_shown_as_success(told: Told) -> None:
     assert description == "Not known yet whether it is live in production. The engine is silent."
 
 
+@EACH_DATABASE
 async def test_a_switch_that_is_taken_back_leaves_the_old_one_active_all_along(told: Told) -> None:
     hub = told.hub
     old = await hub.live(hub.github.push())
@@ -200,6 +202,7 @@ async def test_what_others_wrote_can_mention_nobody_in_a_comment(told: Told) -> 
     assert "`build: '@acme/everyone' <img src=x>`" in text
 
 
+@EACH_DATABASE
 async def test_nothing_is_told_twice(told: Told) -> None:
     hub = told.hub
     await hub.live(hub.github.push(pull_request=7))
@@ -212,6 +215,7 @@ async def test_nothing_is_told_twice(told: Told) -> None:
     assert told.github.asked == asked
 
 
+@EACH_DATABASE
 async def test_after_an_outage_github_agrees_with_the_record(told: Told) -> None:
     """A push, its failure, its repair and a rollback happen while GitHub is away."""
     hub, github = told.hub, told.github
@@ -285,6 +289,7 @@ async def test_a_missing_permission_for_one_report_does_not_keep_back_the_others
     assert len(github.comments) == 1
 
 
+@EACH_DATABASE
 async def test_two_processes_tell_github_once(told: Told) -> None:
     hub, github = told.hub, told.github
     await hub.live(github.push())
@@ -331,6 +336,7 @@ async def test_several_projects_of_one_repository_have_contexts_of_their_own(tol
     assert {each.environment for each in hub.github.told} == {"shop/production", "docs/production"}
 
 
+@EACH_DATABASE
 async def test_a_retired_project_runs_nothing_any_more(told: Told) -> None:
     hub = told.hub
     deployment = await hub.live(hub.github.push())
