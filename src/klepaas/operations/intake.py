@@ -128,15 +128,13 @@ class Intake:
             return
         visit.stored.set_result(None)
         answer = ignored if known is None else known.answer
-        if answer is None:
-            await self._settle(visit)
-        else:
+        if answer is not None:
             visit.answer.set_result(answer)
+        elif len(self._visits) <= HELD_AT_MOST:
+            await self._settle(visit)
 
     async def _settle(self, visit: Visit) -> None:
         """Decide and record. What goes wrong leaves it undecided, to be taken up again."""
-        if len(self._visits) > HELD_AT_MOST:
-            return
         try:
             async with self._room:
                 verdicts, answer = await self._decided(visit)

@@ -17,7 +17,7 @@ _Errand = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], A
 
 
 class Visited:
-    """One thread over one engine. It starts with its first visitor."""
+    """One thread over one engine. It starts with its first visitor, and again with the first one after `close`."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -30,7 +30,9 @@ class Visited:
         A transaction that was begun ends, also when nobody waits for it any more."""
         if self._thread is None:
             # Not joined when the process ends: it may wait for a database that never answers.
-            self._thread = threading.Thread(target=self._serve, name="klepaas-database", daemon=True)
+            self._errands = SimpleQueue()
+            arguments = (self._errands,)
+            self._thread = threading.Thread(target=self._serve, args=arguments, name="klepaas-database", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
@@ -48,15 +50,14 @@ class Visited:
     def close(self) -> None:
         """Close the connection once the last transaction has ended."""
         self._errands.put(None)
-        if self._thread is None:
-            self._engine.dispose()
+        self._thread = None
 
     def _transaction(self, work: Callable[[sa.Connection], T]) -> T:
         with self._engine.begin() as connection:
             return work(connection)
 
-    def _serve(self) -> None:
-        while (errand := self._errands.get()) is not None:
+    def _serve(self, errands: "SimpleQueue[_Errand | None]") -> None:
+        while (errand := errands.get()) is not None:
             loop, done, work = errand
             result, fault = None, None
             try:

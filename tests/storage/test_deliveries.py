@@ -1,0 +1,338 @@
+"""The inbox of webhooks: what was answered is on disk, one flush serves a crowd, and each owner sees their part."""
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from klepaas.domain.github import Received
+from klepaas.domain.project import Project
+from klepaas.domain.verdict import Outcome, Verdict
+from klepaas.errors import DatabaseUnavailable
+from klepaas.operations.ports import Known
+from klepaas.storage.database import Database
+from klepaas.storage.deliveries import DeliveryTable
+from klepaas.storage.shared import Shared
+from klepaas.storage.tables import deliveries
+from tests.storage.worlds import NOW, Memory
+
+
+@pytest.fixture
+def table(database: Database) -> DeliveryTable:
+    return DeliveryTable(database)
+
+
+def received(delivery_id: str, *, at: datetime = NOW, body: bytes = b"{}") -> Received:
+    return Received(id=delivery_id, event="push", body=body, received_at=at, headers={"user-agent": "é"})
+
+
+def verdict(project: Project, outcome: Outcome = Outcome.IGNORED, **changes: Any) -> Verdict:
+    verdict = Verdict(project_id=project.id, environment="production", outcome=outcome, reason="not main branch")
+    return replace(verdict, **changes)
+
+
+async def add(table: DeliveryTable, delivery_id: str, **changes: Any) -> Known | None:
+    return await table.add(received(delivery_id, **changes), repository="acme/shop", answer=None)
+
+
+async def test_a_delivery_comes_back_as_it_came(table: DeliveryTable) -> None:
+    body = bytes(range(256))
+
+    assert await add(table, "d-1", body=body) is None
+
+    found = await table.get("d-1")
+    assert found is not None
+    assert (found.event, found.repository, found.received_at) == ("push", "acme/shop", NOW)
+    assert found.headers == {"user-agent": "é"}
+    assert (found.decided_at, found.answer, found.decisions) == (None, None, ())
+    assert await table.body("d-1") == body
+    assert await table.get("d-2") is await table.body("d-2") is None
+
+
+async def test_a_known_delivery_changes_nothing_and_brings_its_answer(table: DeliveryTable, memory: Memory) -> None:
+    await add(table, "d-1")
+
+    before = await add(table, "d-1", body=b"other")
+    await table.decided("d-1", answer={"status": "ignored"}, verdicts=[], at=NOW)
+    after = await add(table, "d-1")
+
+    assert (before, after) == (Known(answer=None), Known(answer={"status": "ignored"}))
+    assert await table.body("d-1") == b"{}"
+
+
+async def test_a_crowd_shares_its_transactions(
+    table: DeliveryTable, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await memory.project()
+    began = 0
+    write = table.database.write_at_once
+
+    async def counted(work: Any) -> Any:
+        nonlocal began
+        began += 1
+        return await write(work)
+
+    monkeypatch.setattr(table.database, "write_at_once", counted)
+
+    await asyncio.gather(*(add(table, f"d-{number}") for number in range(200)))
+    await asyncio.gather(
+        *(
+            table.decided(f"d-{number}", answer={"n": number}, verdicts=[verdict(project)], at=NOW)
+            for number in range(200)
+        )
+    )
+
+    assert began < 20
+    found = await table.list(None, limit=1000)
+    assert {each.id: each.answer for each in found} == {f"d-{number}": {"n": number} for number in range(200)}
+    assert all(len(each.decisions) == 1 for each in found)
+
+
+async def test_one_that_cannot_be_stored_takes_no_other_with_it(table: DeliveryTable) -> None:
+    good = [add(table, f"d-{number}") for number in range(5)]
+    outcomes = await asyncio.gather(*good, add(table, None), return_exceptions=True)  # type: ignore[arg-type]
+
+    assert outcomes[:5] == [None] * 5
+    assert isinstance(outcomes[5], sa.exc.StatementError | sa.exc.IntegrityError)
+    assert len(await table.list(None)) == 5
+
+
+async def test_a_sender_that_is_gone_leaves_the_others_their_answers(table: DeliveryTable) -> None:
+    first, second, third = [asyncio.create_task(add(table, f"d-{number}")) for number in range(3)]
+    await asyncio.sleep(0)
+    second.cancel()
+
+    assert await asyncio.gather(first, third) == [None, None]
+    assert await add(table, "d-4") is None
+
+
+async def test_without_a_database_nothing_is_promised(database: Database, table: DeliveryTable) -> None:
+    async with database.write() as connection:
+        await connection.execute(sa.text("ALTER TABLE deliveries RENAME TO gone"))
+
+    with pytest.raises((DatabaseUnavailable, sa.exc.ProgrammingError)):
+        await add(table, "d-1")
+
+    async with database.write() as connection:
+        await connection.execute(sa.text("ALTER TABLE gone RENAME TO deliveries"))
+    assert await add(table, "d-1") is None
+
+
+async def test_deciding_again_is_what_it_means_now(table: DeliveryTable, memory: Memory) -> None:
+    project = await memory.project()
+    deployment = await memory.submit(project)
+    await add(table, "d-1")
+    await table.decided("d-1", answer={"n": 1}, verdicts=[verdict(project)], at=NOW)
+
+    meant = verdict(project, Outcome.DEPLOYED, reason="by push", deployment_id=deployment.id)
+    await table.decided("d-1", answer={"n": 2}, verdicts=[meant], at=NOW + timedelta(minutes=1))
+
+    found = await table.get("d-1")
+    assert found is not None
+    assert found.answer == {"n": 2}
+    assert [each.verdict for each in found.decisions] == [replace(meant, deployment_number=deployment.number)]
+    assert found.decisions[0].at == NOW + timedelta(minutes=1)
+
+
+async def test_an_owner_sees_what_meant_something_for_their_projects(table: DeliveryTable, memory: Memory) -> None:
+    ours, theirs = await memory.project(name="ours"), await memory.project(name="theirs")
+    for delivery_id, projects in {"a": [ours], "b": [theirs], "c": [ours, theirs], "d": []}.items():
+        await add(table, delivery_id)
+        await table.decided(delivery_id, answer={}, verdicts=[verdict(each) for each in projects], at=NOW)
+
+    seen = await table.list(ours.owner_id)
+
+    assert [each.id for each in seen] == ["c", "a"]
+    assert {d.verdict.project_id for each in seen for d in each.decisions} == {ours.id}
+    assert [each.id for each in await table.list(None)] == ["d", "c", "b", "a"]
+    assert [each.id for each in await table.list(None, project_id=theirs.id)] == ["c", "b"]
+    assert await table.list(ours.owner_id, project_id=theirs.id) == []
+
+
+async def test_pages_go_on_where_the_last_one_ended(table: DeliveryTable) -> None:
+    for number in range(5):
+        await add(table, f"d-{number}")
+    first = await table.list(None, limit=2)
+
+    second = await table.list(None, before_number=first[-1].number, limit=2)
+
+    assert [each.id for each in (*first, *second)] == ["d-4", "d-3", "d-2", "d-1"]
+
+
+async def test_what_is_undecided_is_found_in_the_order_it_came(table: DeliveryTable) -> None:
+    for number in range(4):
+        await add(table, f"d-{number}", at=NOW + timedelta(seconds=number))
+    await table.decided("d-1", answer={}, verdicts=[], at=NOW)
+
+    found = await table.undecided(received_before=NOW + timedelta(seconds=3), after=0, limit=10)
+    page = await table.undecided(received_before=NOW + timedelta(hours=1), after=found[0].number, limit=1)
+
+    assert [each.id for each in found] == ["d-0", "d-2"]
+    assert [each.id for each in page] == ["d-2"]
+
+
+async def test_known_ids_are_told_from_others(table: DeliveryTable) -> None:
+    await add(table, "d-1")
+
+    assert await table.known(["d-1", "d-2"]) == {"d-1"}
+    assert await table.known([]) == set()
+
+
+async def test_only_what_is_old_and_decided_is_forgotten(table: DeliveryTable, memory: Memory) -> None:
+    project = await memory.project()
+    for delivery_id, at in (("old", NOW), ("old, undecided", NOW), ("new", NOW + timedelta(days=2))):
+        await add(table, delivery_id, at=at)
+        if delivery_id != "old, undecided":
+            await table.decided(delivery_id, answer={}, verdicts=[verdict(project)], at=at)
+
+    assert await table.prune(received_before=NOW + timedelta(days=1)) == 1
+
+    assert [each.id for each in await table.list(None)] == ["new", "old, undecided"]
+    assert await table.prune(received_before=NOW + timedelta(days=1)) == 0
+
+
+WRITER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from klepaas.domain.github import Received
+from klepaas.storage.database import Database
+from klepaas.storage.deliveries import DeliveryTable
+
+async def client(table, name):
+    for number in range(100_000):
+        id = f"{name}-{number}"
+        await table.add(
+            Received(id=id, event="push", body=b"x" * 8000, received_at=datetime.now(UTC)), repository=None, answer=None
+        )
+        print(id, flush=True)
+
+async def main():
+    table = DeliveryTable(Database(sys.argv[1]))
+    await asyncio.gather(*(client(table, name) for name in range(16)))
+
+asyncio.run(main())
+"""
+
+
+async def test_every_answered_delivery_survives_the_death_of_the_process(database: Database) -> None:
+    """Part 2 of the inbox: stored durably before it is answered. Killed in the middle of its transactions."""
+    url = database.url.render_as_string(hide_password=False)
+    argv = [sys.executable, "-c", WRITER, url]
+    answered: list[str] = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                answered.append(line.strip())
+                if len(answered) == 300:
+                    child.kill()  # what it had printed by then is read to the end
+        finally:
+            child.kill()
+    if answered and not answered[-1].partition("-")[2]:
+        answered.pop()  # a line the kill cut off
+
+    assert len(answered) >= 300
+    async with database.read() as connection:
+        stored = set(await connection.scalars(sa.select(deliveries.c.id)))
+    assert set(answered) <= stored
+
+
+async def test_on_sqlite_a_transaction_is_on_disk_when_it_is_over(database: Database) -> None:
+    """What makes an answer a promise even when the power goes."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL does so unless it is told otherwise")
+
+    def synchronous(connection: sa.Connection) -> Any:
+        return connection.exec_driver_sql("PRAGMA synchronous").scalar()
+
+    assert await database.write_at_once(synchronous) == 2  # FULL
+
+
+async def test_a_visit_that_fails_leaves_nothing_behind(database: Database, memory: Memory) -> None:
+    def work(connection: sa.Connection) -> None:
+        connection.execute(sa.insert(deliveries), [{**received("d-1").__dict__, "headers": {}}])
+        raise ValueError("changed my mind")
+
+    with pytest.raises(ValueError, match="changed my mind"):
+        await database.write_at_once(work)
+
+    assert await DeliveryTable(database).list(None) == []
+
+
+async def test_visits_and_other_writes_take_turns(database: Database, memory: Memory) -> None:
+    """R-32: fifty of each, and no `database is locked`."""
+    table = DeliveryTable(database)
+    project = await memory.project()
+
+    await asyncio.gather(
+        *(add(table, f"d-{number}") for number in range(50)),
+        *(memory.projects.set_variables(project.id, "production", {f"V{number}": "x"}, NOW) for number in range(50)),
+    )
+
+    assert len(await table.list(None, limit=100)) == 50
+    assert len(await memory.projects.variable_names(project.id, "production")) == 50
+
+
+async def test_a_cancelled_visit_ends_before_the_next_write(database: Database) -> None:
+    table = DeliveryTable(database)
+    for number in range(20):
+        visiting = asyncio.create_task(
+            database.write_at_once(
+                lambda connection, n=number: connection.execute(
+                    sa.insert(deliveries),
+                    [{**received(f"c-{n}").__dict__, "headers": {}}],
+                )
+            )
+        )
+        await asyncio.sleep(0.001 * (number % 3))
+        visiting.cancel()
+        await asyncio.wait({visiting})
+        await add(table, f"d-{number}")
+
+    assert len([each for each in await table.list(None, limit=100) if each.id.startswith("d-")]) == 20
+
+
+async def test_who_asks_while_one_reads_gets_what_is_read_after() -> None:
+    value, reads, gate = 1, 0, asyncio.Event()
+
+    async def read(_: str) -> int:
+        nonlocal reads
+        reads += 1
+        seen = value
+        await gate.wait()
+        return seen
+
+    shared = Shared(read)
+    first = asyncio.create_task(shared.ask("a"))
+    while not reads:
+        await asyncio.sleep(0)
+    value = 2
+    later = [asyncio.create_task(shared.ask("a")) for _ in range(50)]
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert await first == 1
+    assert await asyncio.gather(*later) == [2] * 50
+    assert reads == 2
+
+
+async def test_a_read_that_fails_fails_for_those_who_asked_for_it() -> None:
+    fails = True
+
+    async def read(_: str) -> int:
+        if fails:
+            raise ValueError("away")
+        return 1
+
+    shared = Shared(read)
+    outcomes = await asyncio.gather(*(shared.ask("a") for _ in range(3)), return_exceptions=True)
+    fails = False
+
+    assert [str(each) for each in outcomes] == ["away"] * 3
+    assert await shared.ask("a") == 1
