@@ -19,6 +19,9 @@ GITHUB = Person("GitHub", "noreply@github.com")
 
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 
+_PROGRAMS = (b"#!", b"\x7fELF")
+"""How files begin that are committed as executable."""
+
 ENV = {
     **{name: value for name, value in process_environment().items() if name == "PATH"},
     "LC_ALL": "C.UTF-8",
@@ -147,7 +150,7 @@ class GitRepository:
                 files.pop(path, None)
                 continue
             data = content.encode() if isinstance(content, str) else content
-            mode = files[path][0] if path in files else ("100755" if data.startswith(b"#!") else "100644")
+            mode = files[path][0] if path in files else ("100755" if data.startswith(_PROGRAMS) else "100644")
             files[path] = (mode, self._objects.write("blob", data))
         tree = self._objects.write_tree(files)
         made = self._objects.write_commit(
