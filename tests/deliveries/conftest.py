@@ -1,5 +1,6 @@
 """A klepaas with a webhook secret, on both databases, and a GitHub that signs what it sends."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from klepaas.storage.github_app import GitHubAppTable
 from klepaas.storage.sealing import Sealer, new_key, parse_keys
 from tests.deliveries.payloads import push, signed, to_bytes
 from tests.interfaces.api.doors import Door, door_of
-from tests.workflows.world import World, world
+from tests.workflows.world import PATIENCE_S, World, world
 
 SECRET = "it's a secret to everybody"
 WEBHOOK = "/api/v1/cicd/webhook"
@@ -85,6 +86,12 @@ class Hook:
 
     door: Door
     client: httpx.AsyncClient
+
+    async def settled(self) -> None:
+        """What was decided is in the inbox, too."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.door.intake._visits:
+                await asyncio.sleep(0.01)
 
     async def send(
         self,
