@@ -356,7 +356,9 @@ async def _watch_branches(parts: Parts) -> None:
 async def _leads(parts: Parts) -> bool:
     """Whether this process is the one that watches."""
     engine = parts.runner.engine
-    return engine is not None and await parts.queue.leads(engine.node)
+    if engine is None:
+        return False
+    return parts.database.is_sqlite or await parts.queue.leads(engine.node)  # on SQLite there is no other
 
 
 @dataclass
