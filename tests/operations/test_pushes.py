@@ -8,11 +8,12 @@ from time import perf_counter
 import pytest
 import sqlalchemy as sa
 
-from klepaas.domain.github import ZERO_SHA, Checks, Push
+from klepaas.domain.github import ZERO_SHA, Checks, Head, Push
 from klepaas.domain.status import Status
 from klepaas.domain.trigger_rule import AfterRollback, PushPolicy, TriggerRule
 from klepaas.domain.verdict import Outcome
 from klepaas.errors import RepositoryNotFound, Unavailable
+from klepaas.operations.code_host import Place
 from klepaas.operations.deployments import DeploymentRequest, start
 from klepaas.operations.pushes import CHECKS_APPEAR_WITHIN
 from klepaas.storage.projects import columns_of
@@ -302,6 +303,26 @@ async def test_two_pushes_decided_at_the_same_moment_end_with_the_newer_one(hub:
         await asyncio.gather(hub.meant(older), hub.meant(newer), hub.meant(older))
 
         assert (await hub.history(project))[-1].commit_sha == newer.after
+
+
+async def test_a_head_that_moved_while_it_was_decided_about_is_not_deployed_after_its_successor(hub: Hub) -> None:
+    """R-05."""
+    project = await hub.project()
+    await hub.live(hub.github.push())
+    older = hub.github.push()
+    ask, newer = hub.github.head, []
+
+    async def head(place: Place, branch: str, *, etag: str | None = None) -> Head | None:
+        found = await ask(place, branch)
+        if not newer:
+            newer.append(hub.github.push())
+            await hub.arrives(newer[0])
+        return found
+
+    hub.github.head = head  # type: ignore[method-assign]
+
+    assert (await hub.meant(older)).outcome is Outcome.IGNORED
+    assert (await hub.history(project))[-1].commit_sha == newer[0].after
 
 
 @EACH_DATABASE

@@ -179,6 +179,17 @@ async def test_the_id_of_a_repository_is_learnt_by_looking(hub: Hub) -> None:
     assert now.github_repository_id == hub.github.repository_id
 
 
+async def test_a_repository_that_took_over_the_name_is_not_deployed(hub: Hub) -> None:
+    project = await hub.project(github_repository_id=hub.github.repository_id)
+    await hub.live(hub.github.push())
+    hub.github.repository_id = 4711
+    hub.github.push()
+
+    await hub.looks()
+
+    assert len(await hub.history(project)) == 1
+
+
 async def test_a_credential_github_asks_to_wait_is_not_used_before_its_time(hub: Hub) -> None:
     connection = await hub.connection()
     await hub.project(connection_id=connection.id)

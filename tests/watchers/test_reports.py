@@ -324,6 +324,20 @@ async def test_a_project_without_a_connection_is_told_of_to_nobody(hub: Hub) -> 
     assert hub.github.statuses == []
 
 
+async def test_what_was_deployed_before_github_was_connected_is_not_told(hub: Hub) -> None:
+    project = await hub.project()
+    await hub.live(hub.github.push())
+    connection = await hub.connection()
+    now = await hub.context.projects.get(project.id)
+    assert now is not None
+    connected = replace(now, connection_id=connection.id)
+    await hub.context.projects.change(connected, unchanged_since=now.updated_at)
+
+    await Told(hub, project).now()
+
+    assert hub.github.told == []
+
+
 async def test_several_projects_of_one_repository_have_contexts_of_their_own(told: Told) -> None:
     hub = told.hub
     await hub.project("docs", connection_id=told.project.connection_id)

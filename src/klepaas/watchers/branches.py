@@ -201,11 +201,16 @@ class Branches:
         return None
 
     async def _named(self, place: Place, projects: Sequence[Project]) -> RepositoryName:
-        """Its name and id. GitHub is asked for the id once, so that the projects are found after a rename."""
-        for project in projects:
-            if project.github_repository_id is not None:
-                return RepositoryName(owner=place.owner, name=place.name, repository_id=project.github_repository_id)
-        return await self.context.github.repository(place)
+        """Its name and id of now. After a rename GitHub leads to it under the old name, until somebody takes that name
+        for another repository. Errors: Rejected in that case."""
+        found = await self.context.github.repository(place)
+        known = {project.github_repository_id for project in projects} - {None}
+        if known and found.repository_id not in known:
+            raise Rejected(
+                f"{place.owner}/{place.name} is another repository than it was.",
+                hint="Name the repository of the project anew.",
+            )
+        return found
 
     def _rest_longer(self, watched: Watched, head: Head) -> None:
         """The longer a head could not be settled, the more seldom it is tried."""
