@@ -12,11 +12,12 @@
         ├── Unavailable          try again, maybe after `retry_after`
         │   ├── NetworkTimeout
         │   ├── EngineUnavailable
+        │   ├── AnswerLost       it may have been done: look before asking again
         │   └── DiskFull
         └── Rejected             repeating will not help
             ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed, RepositoryTooLarge
             ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty, DockerfileUnusable, ContextUnusable
-            ├── BuildFailed, ImageMissing
+            ├── BuildFailed, ImageMissing, ManifestUnusable, PermissionMissing
             ├── NotHealthy, SwitchFailed
             └── EngineTooOld, DeadlinePassed
 
@@ -114,6 +115,12 @@ class EngineUnavailable(Unavailable):
     code = "engine_unavailable"
 
 
+class AnswerLost(Unavailable):
+    """The other system was told to change something and its answer did not come: it may have been done."""
+
+    code = "answer_lost"
+
+
 class DiskFull(Unavailable):
     code = "disk_full"
 
@@ -138,6 +145,12 @@ class CommitNotFound(Rejected):
 
 class AuthenticationFailed(Rejected):
     code = "authentication_failed"
+
+
+class PermissionMissing(Rejected):
+    """The other system knows who asks, and does not allow it."""
+
+    code = "permission_missing"
 
 
 class RepositoryTooLarge(Rejected):
@@ -174,6 +187,12 @@ class BuildFailed(Rejected):
 
 class ImageMissing(Rejected):
     code = "image_missing"
+
+
+class ManifestUnusable(Rejected):
+    """A Kubernetes manifest of the repository cannot be edited without changing what was not asked for."""
+
+    code = "manifest_unusable"
 
 
 class NotHealthy(Rejected):

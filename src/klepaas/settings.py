@@ -5,6 +5,7 @@ This is the only module that reads the environment. Nested fields join with two 
 
 import base64
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -79,7 +80,7 @@ class ReconcilerSettings(_Part):
 
 class WebhookSettings(_Part):
     answer_within: timedelta = timedelta(milliseconds=800)
-    """How long GitHub waits for what a delivery means before it is told that it was accepted. It gives up after 10 s."""
+    """How long GitHub waits for what a delivery means before it hears that it was accepted. It gives up after 10 s."""
     keep: timedelta = timedelta(days=30)
     """How long deliveries stay in the inbox after they were decided."""
 
@@ -97,6 +98,76 @@ class ServerSettings(_Part):
     """A larger request body is refused with 413; webhooks have their own limit."""
     keep_alive: timedelta = timedelta(seconds=15)
     """Rest between two keep-alive comments of an event stream."""
+
+
+class NcpSettings(BaseSettings):
+    """Naver Cloud. Read from `KLEPAAS_NCP_…` with one underscore, the names that older installations use."""
+
+    model_config = SettingsConfigDict(env_prefix="KLEPAAS_NCP_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    access_key: SecretStr | None = None
+    """Of the account that everything is made with; a sub account's is enough."""
+    secret_key: SecretStr | None = None
+    region: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{1,9}$")] = "KR"
+    sourcecommit_endpoint: str = "https://sourcecommit.apigw.ntruss.com"
+    sourcebuild_endpoint: str = "https://sourcebuild.apigw.ntruss.com"
+    sourcedeploy_endpoint: str = "https://vpcsourcedeploy.apigw.ntruss.com"
+    """Of the VPC platform: the classic one has no Kubernetes targets."""
+    sourcepipeline_endpoint: str = "https://vpcsourcepipeline.apigw.ntruss.com"
+    nks_endpoint: str = "https://nks.apigw.ntruss.com"
+    container_registry_url: str | None = None
+    """Host of the registry, without a scheme, e.g. `acme.kr.ncr.ntruss.com`."""
+    registry_auth_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further hosts that the registry may send to for its tokens; they are shown the keys. Commas between them."""
+    sourcecommit_username: str | None = None
+    """The sub account that pushes to SourceCommit by git."""
+    sourcecommit_password: SecretStr | None = None
+    """The git password set for it in the console; not the console's own."""
+    sourcecommit_project_id: str | None = None
+    """The seven digits in SourceCommit's git addresses."""
+    nks_cluster_id: str | None = None
+    """UUID of the cluster that new projects deploy to; the number SourceDeploy knows it by is accepted too."""
+    calls_per_minute: Annotated[int, Field(ge=2, le=6000)] = 120
+    """How often one service is asked for one account, by this process; half of it is for watching runs."""
+    answer_within: timedelta = timedelta(seconds=30)
+    registry_answer_within: timedelta = timedelta(seconds=10)
+
+    @field_validator(
+        "sourcecommit_endpoint",
+        "sourcebuild_endpoint",
+        "sourcedeploy_endpoint",
+        "sourcepipeline_endpoint",
+        "nks_endpoint",
+    )
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _plain_url(value)
+
+    @field_validator("access_key", "secret_key", "sourcecommit_password")
+    @classmethod
+    def _nothing_is_unset(cls, value: SecretStr | None) -> SecretStr | None:
+        """Blanks around a key come from copying it, and would make every signature wrong."""
+        given = value.get_secret_value().strip() if value is not None else ""
+        return SecretStr(given) if given else None
+
+    @field_validator("sourcecommit_username", "sourcecommit_project_id", "nks_cluster_id")
+    @classmethod
+    def _blank_is_unset(cls, value: str | None) -> str | None:
+        return (value or "").strip() or None
+
+    @field_validator("registry_auth_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, value: object) -> object:
+        return _split_hosts(value)
+
+    @field_validator("container_registry_url")
+    @classmethod
+    def _registry(cls, value: str | None) -> str | None:
+        given = (value or "").strip().rstrip("/")
+        host = given.partition("://")[2] or given
+        if host and not re.fullmatch(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?", host):
+            raise ValueError("give the registry's host only, e.g. acme.kr.ncr.ntruss.com")
+        return host.lower() or None
 
 
 class TestingSettings(_Part):
@@ -160,6 +231,7 @@ class Settings(BaseSettings):
     branches: BranchesSettings = BranchesSettings()
     server: ServerSettings = ServerSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    ncp: NcpSettings = Field(default_factory=NcpSettings)
     testing: TestingSettings = TestingSettings()
     docker_host_env: str | None = Field(default=None, validation_alias="DOCKER_HOST")
 
@@ -185,9 +257,7 @@ class Settings(BaseSettings):
     @field_validator("outbound_hosts", mode="before")
     @classmethod
     def _hosts(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(host.lower() for part in value.split(",") if (host := part.strip()))
+        return _split_hosts(value)
 
     @property
     def github_api(self) -> str:
@@ -199,6 +269,12 @@ def api_of(github_url: str) -> str:
     """Where the REST API of a GitHub is, without a slash at its end."""
     is_github = urlsplit(github_url).hostname == "github.com"
     return "https://api.github.com" if is_github else f"{github_url.rstrip('/')}/api/v3"
+
+
+def _split_hosts(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(host.lower() for part in value.split(",") if (host := part.strip()))
 
 
 def _plain_url(text: str) -> str:
