@@ -70,7 +70,9 @@ def _elliptic() -> str:
 
 
 @pytest.mark.parametrize(
-    "value", ["c4n4ry", PEM.replace("M", "x", 40), _elliptic(), "/nowhere/app.pem", "-----BEGIN c4n4ry", "é" * 50]
+    "value",
+    ["c4n4ry", PEM.replace("M", "x", 40), _elliptic(), "/nowhere/app.pem", "-----BEGIN c4n4ry", "é" * 50],
+    ids=["a word", "a broken key", "an elliptic key", "no file", "half a key", "no ASCII"],
 )
 def test_what_is_no_private_key_is_refused_without_showing_it(given: pytest.MonkeyPatch, value: str) -> None:
     """S-05."""
@@ -86,7 +88,9 @@ def test_what_is_no_private_key_is_refused_without_showing_it(given: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("app_id", "key"), [("1", None), (None, PEM), ("", PEM), ("klepaas", PEM), ("1" * 30, PEM)], ids=str
+    ("app_id", "key"),
+    [("1", None), (None, PEM), ("", PEM), ("klepaas", PEM), ("1" * 30, PEM)],
+    ids=["no key", "no number", "an empty number", "a word", "too long a number"],
 )
 def test_an_app_needs_its_number_and_its_key(given: pytest.MonkeyPatch, app_id: str | None, key: str | None) -> None:
     if app_id is not None:
