@@ -145,10 +145,11 @@ def _failed(door: str, fault: Fault) -> Response:
 
 
 def _error(response: Response) -> str:
-    if response.status_code < 400 or not response.body:
+    if response.status_code < 400:
         return ""
     try:
-        return str(json.loads(bytes(response.body))["error"]["errorCode"])
+        # What is streamed has no body here.
+        return str(json.loads(bytes(getattr(response, "body", b"")))["error"]["errorCode"])
     except (ValueError, KeyError, TypeError):
         return ""
 
