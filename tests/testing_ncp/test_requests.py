@@ -282,6 +282,10 @@ def test_pipelines_are_read_strictly(cloud: Cloud, shop: None) -> None:
     info = {"manifest": "k8s/deployment.yaml", "fullManifest": "k8s/deployment.yaml"}
     assert {"type": "KubernetesService", "info": info} == shown["tasks"][1]["config"]["target"]
     assert {"repository": [], "sourcepipeline": [], "schedule": []} == shown["trigger"]
+    below = f"/sourcedeploy/project/{deploy[0]}/stage"
+    assert [deploy[1]] == [one["id"] for one in cloud.result("sourcepipeline", "GET", below)["stageList"]]
+    scenarios = cloud.result("sourcepipeline", "GET", f"{below}/{deploy[1]}/scenario")["scenarioList"]
+    assert [["k8s/deployment.yaml"]] == [one["source"]["target"]["manifest"] for one in scenarios]
     change = {"tasks": pipeline_body(build, deploy)["tasks"][:1], "trigger": {}}
     assert {"result": True} == cloud.result("sourcepipeline", "PATCH", f"/project/{pipeline}", change)
     assert (400, 340400) == cloud.error("sourcepipeline", "PATCH", f"/project/{pipeline}", {"trigger": {}})

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from klepaas.testing.ncp import running
 from klepaas.testing.ncp.answers import Answer, done, result
 from klepaas.testing.ncp.bodies import read
+from klepaas.testing.ncp.deploy import DeployProject
 from klepaas.testing.ncp.faults import Ending
 from klepaas.testing.ncp.pipeline import (
     ChangePipeline,
@@ -135,6 +136,24 @@ async def _deploy_projects(asked: Asked) -> Response:
     return result({"projectList": [{"id": p.id, "name": p.name} for p in shown]})
 
 
+async def _stages(asked: Asked) -> Response:
+    project = _deploy_project(asked)
+    return result({"stageList": [{"id": stage.id, "name": stage.name} for stage in project.stages.values()]})
+
+
+async def _scenarios(asked: Asked) -> Response:
+    project = _deploy_project(asked)
+    stage = project.stages.get(asked.number("stage", MISSING))
+    if stage is None:
+        raise Answer(404, MISSING, "stage not found", asked.parts["stage"])
+    listed = []
+    for scenario in stage.scenarios.values():
+        target = {"projectName": project.name, "manifest": scenario.config.manifest.path}
+        source = {"type": "KubernetesService", "target": target}
+        listed.append({"id": scenario.id, "name": scenario.name, "source": source})
+    return result({"scenarioList": listed})
+
+
 async def _zones(asked: Asked) -> Response:
     return result({"timeZone": ["Asia/Seoul (UTC+09:00)", "UTC (UTC+00:00)"]})
 
@@ -231,6 +250,13 @@ def _project(asked: Asked) -> PipelineProject:
     return found
 
 
+def _deploy_project(asked: Asked) -> DeployProject:
+    found = asked.world.deploy_projects.get(asked.number("project", MISSING))
+    if found is None or not found.usable or not asked.world.shows(found):
+        raise Answer(404, MISSING, "project not found", asked.parts["project"])
+    return found
+
+
 def _run(asked: Asked) -> PipelineRun:
     number, project = asked.number("history", MISSING), _project(asked)
     for run in project.runs:
@@ -260,6 +286,8 @@ ROUTES = Routes(
         ("GET", "/api/v1/sourcecommit/repository", _repositories),
         ("GET", "/api/v1/sourcecommit/repository/{name}/branch", _branches),
         ("GET", "/api/v1/sourcedeploy/project", _deploy_projects),
+        ("GET", "/api/v1/sourcedeploy/project/{project}/stage", _stages),
+        ("GET", "/api/v1/sourcedeploy/project/{project}/stage/{stage}/scenario", _scenarios),
         ("GET", "/api/v1/trigger/timezone", _zones),
     ]
 )
