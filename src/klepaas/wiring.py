@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -71,6 +72,9 @@ GIT_SILENCE = timedelta(seconds=60)
 """A git server that sends nothing for this long is given up, and tried again."""
 REST_AFTER_LOST_S = 1.0
 LOOK_AT_PARTS_EVERY_S = 5.0
+THREADS_WAIT_AT_MOST_S = 0.0005
+"""For the interpreter, while the event loop has work: a visit to the database needs it a dozen times. With Python's own
+5 ms a third fewer webhooks were taken in a second."""
 ALONE_POLL = timedelta(seconds=10)
 ALONE_BEAT = timedelta(seconds=10)
 
@@ -241,6 +245,7 @@ class Door(Protocol):
 async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -> int:
     """Serve until SIGINT or SIGTERM: the door, the engine and the watchers. `say` tells the person at the terminal
     what they must know. Returns the process's exit code."""
+    sys.setswitchinterval(THREADS_WAIT_AT_MOST_S)
     async with assembled(settings) as parts:
         token = await tokens.first(parts.context)
         if token is not None:

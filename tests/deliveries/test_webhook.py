@@ -329,7 +329,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(alone: World, monkeyp
     monkeypatch.setattr(webhook, "BODY_WITHIN_S", 0.05)
     async with hooked(alone) as hook, hook.door.served() as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        head = f"POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-GitHub-Event: push\r\n"
+        head = f"POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nX-GitHub-Event: push\r\n"
         writer.write(f"{head}X-Hub-Signature-256: {signed(b'x', SECRET)}\r\n\r\nx".encode())
         status = (await asyncio.wait_for(reader.readline(), 10)).split()[1]
         writer.close()
