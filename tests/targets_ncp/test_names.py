@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klepaas.errors import Invalid
@@ -49,6 +49,7 @@ def test_two_projects_of_one_plain_name_are_told_apart_on_request() -> None:
     assert not set(vars(one).values()) & set(vars(other).values())
 
 
+@settings(max_examples=50, deadline=None)
 @given(owner=OWNER, repo=REPO, is_suffixed=st.booleans())
 def test_every_repository_gets_names_that_are_taken(owner: str, repo: str, is_suffixed: bool) -> None:
     names = chain_names(owner, repo, is_suffixed=is_suffixed)
@@ -63,6 +64,7 @@ def test_every_repository_gets_names_that_are_taken(owner: str, repo: str, is_su
     assert names == chain_names(owner, repo, is_suffixed=is_suffixed)
 
 
+@settings(max_examples=50, deadline=None)
 @given(owner=OWNER, one=REPO, other=REPO)
 def test_two_repositories_of_one_owner_never_share_a_name(owner: str, one: str, other: str) -> None:
     if one.lower() == other.lower():
