@@ -117,6 +117,8 @@ class NcpSettings(BaseSettings):
     nks_endpoint: str = "https://nks.apigw.ntruss.com"
     container_registry_url: str | None = None
     """Host of the registry, without a scheme, e.g. `acme.kr.ncr.ntruss.com`."""
+    container_registry_name: str | None = None
+    """What SourceBuild calls the registry. Unset: the first part of its host."""
     registry_auth_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Further hosts that the registry may send to for its tokens; they are shown the keys. Commas between them."""
     sourcecommit_username: str | None = None
@@ -150,7 +152,11 @@ class NcpSettings(BaseSettings):
         given = value.get_secret_value().strip() if value is not None else ""
         return SecretStr(given) if given else None
 
-    @field_validator("sourcecommit_username", "sourcecommit_project_id", "nks_cluster_id")
+    @property
+    def registry_name(self) -> str | None:
+        return self.container_registry_name or (self.container_registry_url or "").partition(".")[0] or None
+
+    @field_validator("sourcecommit_username", "sourcecommit_project_id", "nks_cluster_id", "container_registry_name")
     @classmethod
     def _blank_is_unset(cls, value: str | None) -> str | None:
         return (value or "").strip() or None
