@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from klepaas.domain.github import Push
 from klepaas.domain.project import Project
+from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Unavailable
+from klepaas.operations.code_host import Place
 from klepaas.testing.code_host import MemoryCodeHost
-from tests.operations.hub import Hub
+from tests.operations.hub import EVERY_PUSH, Hub
 from tests.workflows.world import world
 
 _numbers = count(1)
@@ -30,6 +32,9 @@ MOVES = st.tuples(
 LATE = st.tuples(st.just("told"), st.integers(0, 9), st.just(0), st.sampled_from(["", "ends well"]))
 LOOK = st.tuples(st.just("look"), st.just(0), st.just(0), st.just(""))
 OUTAGE = st.tuples(st.sampled_from(["goes away", "comes back"]), st.just(0), st.just(0), st.just(""))
+
+DIRECT = {7, 8, 9}
+"""Pushes with these numbers come without a pull request."""
 
 THERE_AND_BACK: list[Step] = [("push", 0, 1, "ends well"), ("back", 0, 1, "ends well"), ("told", 1, 0, "")]
 
@@ -49,13 +54,13 @@ class Story:
         self.told_of: list[Push] = []
 
     @classmethod
-    async def of_a_new_project(cls, hub: Hub) -> "Story":
+    async def of_a_new_project(cls, hub: Hub, rules: TriggerRule) -> "Story":
         number = next(_numbers)
         github = MemoryCodeHost(name=f"shop-{number}", repository_id=number)
         hub.use(github)
         for earlier in await hub.context.projects.list(None):
             await hub.context.projects.retire(earlier.id, hub.clock.now())
-        return cls(hub, await hub.project(f"shop-{number}"))
+        return cls(hub, await hub.project(f"shop-{number}", rules=rules))
 
     async def tell(self, steps: list[Step]) -> None:
         for step in [("push", 0, 1, "ends well"), *steps]:
@@ -65,11 +70,11 @@ class Story:
         github = self.hub.github
         match what:
             case "push":
-                self.told_of.append(github.push())
+                self.told_of.append(github.push(pull_request=None if number in DIRECT else 1))
             case "back" if (sha := self._earlier(number)) != github.branches["main"]:
                 self.told_of.append(github.move(sha))
             case "rewrite":
-                self.told_of.append(github.push(after=self._earlier(number)))
+                self.told_of.append(github.push(after=self._earlier(number), pull_request=2))
             case "told":
                 await self.hub.arrives(self.told_of[number % len(self.told_of)])
             case "look":
@@ -107,8 +112,8 @@ class Story:
         return {each.commit_sha for each in history if each.id == live} | {history[-1].commit_sha}
 
 
-async def told(hub: Hub, steps: list[Step]) -> Story:
-    story = await Story.of_a_new_project(hub)
+async def told(hub: Hub, steps: list[Step], rules: TriggerRule = EVERY_PUSH) -> Story:
+    story = await Story.of_a_new_project(hub, rules)
     try:
         await story.tell(steps)
         await story.is_over()
@@ -117,6 +122,7 @@ async def told(hub: Hub, steps: list[Step]) -> Story:
     return story
 
 
+ANYWHERE = Place(owner="acme", name="shop")
 ANY_FIXTURE = {"suppress_health_check": list(HealthCheck), "deadline": None}
 
 
@@ -129,6 +135,19 @@ async def test_each_head_is_deployed_once_and_the_last_one_last(klepaas: Hub, st
     was_head = Counter(push.after for push in story.told_of)
     asked_for = Counter(each.commit_sha or "" for each in await klepaas.history(story.project))
     assert klepaas.github.branches["main"] in await story.asked_for_last()
+    assert not asked_for - was_head
+
+
+@settings(max_examples=20, **ANY_FIXTURE)  # type: ignore[arg-type]
+@given(steps=st.lists(st.one_of(MOVES, MOVES, LATE, LOOK), max_size=7))
+async def test_each_merge_is_deployed_once_and_nothing_else(klepaas: Hub, steps: list[Step]) -> None:
+    story = await told(klepaas, steps, TriggerRule())
+
+    merged = {push.after for push in story.told_of if await klepaas.github.pull_requests(ANYWHERE, push.after)}
+    was_head = Counter(push.after for push in story.told_of if push.after in merged)
+    asked_for = Counter(each.commit_sha or "" for each in await klepaas.history(story.project))
+    head = klepaas.github.branches["main"]
+    assert head not in merged or head in await story.asked_for_last()
     assert not asked_for - was_head
 
 

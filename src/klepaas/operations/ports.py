@@ -128,8 +128,10 @@ class Deployments(Protocol):
 
     async def by_request(self, request_key: str) -> Deployment | None: ...
 
-    async def of_commit(self, project_id: str, environment: str, sha: str) -> Deployment | None:
-        """The newest deployment of this commit that is not a rollback."""
+    async def of_commits(
+        self, app_keys: Collection[str], shas: Collection[str]
+    ) -> Mapping[tuple[str, str], Deployment]:
+        """By app key and commit: its newest deployment that is not a rollback."""
 
     async def standings(self, app_keys: Collection[str]) -> Mapping[str, Standing]:
         """By app key; an app nothing was ever asked for may be missing."""

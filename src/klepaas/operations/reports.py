@@ -13,11 +13,11 @@ from klepaas.domain.github import RepositoryName
 from klepaas.domain.push_rules import RELEASE_ENVIRONMENT, merged_into
 from klepaas.domain.status import Status
 from klepaas.errors import Rejected
+from klepaas.operations.automatic import OUR_CONTEXTS, OUR_TRIGGERS
 from klepaas.operations.code_host import Place
 from klepaas.operations.context import Context
 from klepaas.operations.places import place_of_project
 from klepaas.operations.ports import DueReport
-from klepaas.operations.pushes import OUR_CONTEXTS, OUR_TRIGGERS
 
 NEVER_STARTED = frozenset({Status.SUPERSEDED, Status.CANCELLED})
 

@@ -81,10 +81,16 @@ class DeploymentTable:
         async with self._database.read() as connection:
             return await _one(connection, d.request_key == request_key)
 
-    async def of_commit(self, project_id: str, environment: str, sha: str) -> Deployment | None:
-        here = d.app_key == f"{project_id}/{environment}"
+    async def of_commits(
+        self, app_keys: Collection[str], shas: Collection[str]
+    ) -> Mapping[tuple[str, str], Deployment]:
+        query = sa.select(d.app_key, d.commit_sha, d.state, d.number).where(
+            d.app_key.in_(list(app_keys)), d.commit_sha.in_(list(shas)), d.rollback_of.is_(None)
+        )
         async with self._database.read() as connection:
-            return await _one(connection, here, d.commit_sha == sha, d.rollback_of.is_(None))
+            rows = await connection.execute(query.order_by(d.number))
+            newest = {(row.app_key, row.commit_sha): row for row in rows}
+        return {key: deployment_state.from_json(row.state, number=row.number) for key, row in newest.items()}
 
     async def standings(self, app_keys: Collection[str]) -> Mapping[str, Standing]:
         keys = list(app_keys)

@@ -17,6 +17,7 @@ from klepaas.domain.project import Project
 from klepaas.domain.verdict import Outcome
 from klepaas.errors import AuthenticationFailed, BranchNotFound, KlepaasError, Outside, Rejected, Unavailable
 from klepaas.operations import pushes
+from klepaas.operations.automatic import BY_WATCHING
 from klepaas.operations.code_host import Place
 from klepaas.operations.context import Context
 from klepaas.operations.intake import Intake
@@ -189,7 +190,7 @@ class Branches:
             message=head.message,
             pusher="",
         )
-        for verdict in await pushes.decide_push(self.context, push, delivery_id="", trigger=pushes.BY_WATCHING):
+        for verdict in await pushes.decide_push(self.context, push, delivery_id="", trigger=BY_WATCHING):
             if verdict.outcome is Outcome.DEPLOYED:
                 log.info("missed_push_found", project=verdict.project_id, deployment_id=verdict.deployment_id)
 
