@@ -6,6 +6,7 @@ durable by itself would cost a flush of the disk each; so those that arrive whil
 import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -30,9 +31,11 @@ MOST_AT_ONCE = 256
 """Rows of one transaction: others want to write, too."""
 BYTES_AT_ONCE = 32 * 2**20
 PRUNED_AT_ONCE = 2000
-GATHERS_FOR_S = 0.002
-"""A crowd is waited for when the transaction before was one's: nothing waits while deliveries come one by one. A flush
-of the disk takes about as long."""
+LOOKS_EVERY_S, LOOKS = 0.001, 8
+"""A crowd is waited for when the transaction before was one's, as long as more of it come. A flush of the disk takes
+about as long as one look; nothing waits while deliveries come one by one."""
+OUTCOMES_WAIT_S = 0.01
+"""Nobody waits for an outcome to be on disk: it can go along with the next deliveries."""
 WAITING_AT_ONCE = 200
 
 
@@ -41,17 +44,12 @@ class _Arrival:
     row: Mapping[str, Any]
     done: asyncio.Future[Known | None]
 
-    @property
-    def size(self) -> int:
-        return len(self.row["body"])
-
 
 @dataclass(frozen=True)
 class _Outcome:
     answer: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     done: asyncio.Future[Known | None]
-    size: int = 0
 
 
 @dataclass
@@ -59,7 +57,9 @@ class DeliveryTable:
     """Built once for a process: what waits for its turn waits in here."""
 
     database: Database
-    _waiting: deque[_Arrival | _Outcome] = field(default_factory=deque)
+    _arrivals: deque[_Arrival] = field(default_factory=deque)
+    _outcomes: deque[_Outcome] = field(default_factory=deque)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _writer: asyncio.Task[None] | None = None
 
     async def add(
@@ -75,7 +75,11 @@ class DeliveryTable:
             "decided_at": received.received_at if answer is not None else None,
             "answer": answer,
         }
-        return await self._in_turn(_Arrival(row, asyncio.get_running_loop().create_future()))
+        arrival = _Arrival(row, asyncio.get_running_loop().create_future())
+        self._arrivals.append(arrival)
+        self._arrived.set()
+        self._see_to_it()
+        return await arrival.done
 
     async def decided(
         self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime
@@ -93,7 +97,10 @@ class DeliveryTable:
             for verdict in verdicts
         ]
         change = {"decided": delivery_id, "answer": dict(answer), "decided_at": at}
-        await self._in_turn(_Outcome(change, rows, asyncio.get_running_loop().create_future()))
+        outcome = _Outcome(change, rows, asyncio.get_running_loop().create_future())
+        self._outcomes.append(outcome)
+        self._see_to_it()
+        await outcome.done
 
     async def get(self, delivery_id: str) -> StoredDelivery | None:
         found = await self._where(d.id == delivery_id, limit=1)
@@ -148,20 +155,17 @@ class DeliveryTable:
             meant = await _decisions(connection, [each.id for each in found], of)
         return [replace(each, decisions=meant.get(each.id, ())) for each in found]
 
-    async def _in_turn(self, entry: _Arrival | _Outcome) -> Known | None:
-        self._waiting.append(entry)
+    def _see_to_it(self) -> None:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
-        return await entry.done
 
     async def _write(self) -> None:
-        """One transaction after the other while somebody waits."""
+        """One transaction after the other while there is something to write."""
         came = 0
-        while self._waiting:
-            if len(self._waiting) < came:
-                await asyncio.sleep(GATHERS_FOR_S)
+        while self._arrivals or self._outcomes:
+            await self._gather(came)
             batch = self._next()
-            came = len(batch)
+            came = sum(isinstance(entry, _Arrival) for entry in batch)
             try:
                 known = await self._commit(batch)
             except Exception as error:
@@ -169,12 +173,30 @@ class DeliveryTable:
             else:
                 _tell(batch, known)
 
+    async def _gather(self, came: int) -> None:
+        """`came`: how many arrivals there were in the transaction before."""
+        if not self._arrivals:
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), OUTCOMES_WAIT_S)
+        for _ in range(LOOKS):
+            before = len(self._arrivals)
+            if before >= came:
+                return
+            await asyncio.sleep(LOOKS_EVERY_S)
+            if len(self._arrivals) == before:
+                return
+
     def _next(self) -> Sequence[_Arrival | _Outcome]:
         batch: list[_Arrival | _Outcome] = []
         size = 0
-        while self._waiting and len(batch) < MOST_AT_ONCE and (not batch or size < BYTES_AT_ONCE):
-            batch.append(self._waiting.popleft())
-            size += batch[-1].size
+        while self._outcomes and len(batch) < MOST_AT_ONCE:
+            batch.append(self._outcomes.popleft())
+        most = len(batch) + MOST_AT_ONCE
+        while self._arrivals and len(batch) < most and size < BYTES_AT_ONCE:
+            arrival = self._arrivals.popleft()
+            batch.append(arrival)
+            size += len(arrival.row["body"])
         return batch
 
     async def _one_by_one(self, batch: Sequence[_Arrival | _Outcome], error: Exception) -> None:
