@@ -141,6 +141,18 @@ async def test_commits_that_were_deployed_in_the_wrong_order_are_put_right(hub: 
     assert (await hub.history(project))[-1].commit_sha == newest.after
 
 
+async def test_a_late_push_that_is_ignored_gives_a_failed_head_no_second_try(hub: Hub) -> None:
+    project = await hub.project(rules=MERGES)
+    await hub.live(hub.github.push(pull_request=1))
+    direct, merge = hub.github.push(), hub.github.push(pull_request=2)
+    await hub.fails(await hub.deployed(merge))
+    await hub.arrives(direct)
+
+    await hub.looks()
+
+    assert len(await hub.history(project)) == 2
+
+
 async def test_a_commit_is_deployed_once_its_checks_have_passed(hub: Hub) -> None:
     project = await hub.project(rules=WAITS)
     push = hub.github.push()
