@@ -82,8 +82,8 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def configure(engine: sa.Engine, *, begin: str) -> None:
-    """Have every connection of an engine durable, and every transaction begin as said."""
+def configure(engine: sa.Engine) -> None:
+    """Have what is committed over this engine on disk, and leave it to us to say BEGIN."""
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
@@ -93,7 +93,3 @@ def configure(engine: sa.Engine, *, begin: str) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
