@@ -43,6 +43,17 @@ async def test_the_head_of_a_branch_is_told_once_and_again_when_it_moved(
     assert (moved.sha, moved.message) == (sha, "Second")
 
 
+async def test_who_brings_no_etag_is_told_the_head_however_often_it_was_asked_for(
+    github: GitHub, place: Place, hub: StandInGitHub
+) -> None:
+    first = await github.head(place, "main")
+    hub.forget_requests()
+
+    assert first is not None
+    assert await github.head(place, "main") == first
+    assert [each.status for each in hub.requests] == [304], "asked for by what was remembered"
+
+
 @pytest.mark.parametrize("branch", ["feature/부엌", "a#b", "50%off"])
 async def test_branches_of_any_name_are_found(
     github: GitHub, shop: StandInRepository, place: Place, branch: str

@@ -6,7 +6,7 @@ import json
 import random
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -82,7 +82,8 @@ class RestApi:
         answer = await self._persistently(url, shown, repository, etag or (known[0] if known else None), is_polling)
         if answer.status_code == 304 and known is not None:
             self._remembered.move_to_end(key)
-            return _answer(answer, known[1], known[2])
+            # 304 only means something to who brought an ETag of his own.
+            return replace(_answer(answer, known[1], known[2]), status=200)
         if answer.status_code == 304:
             return _answer(answer, b"", None)
         next_page = self._next_page(answer)
