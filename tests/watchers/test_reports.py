@@ -152,6 +152,21 @@ async def test_a_switch_that_is_taken_back_leaves_the_old_one_active_all_along(t
     assert DeploymentState.INACTIVE not in [state for state, _ in told.github.told[0].states]
 
 
+async def test_what_waits_while_a_switch_is_under_way_is_told_as_well(told: Told) -> None:
+    """It has no release yet that could be compared with the one before the switch."""
+    hub = told.hub
+    old = await hub.live(hub.github.push())
+    new = await hub.starts(await hub.deployed(hub.github.push()))
+    decided = TrafficShiftDecided(
+        release_id="rel_new", previous_release_id=old.release_id, previous_deployment_id=old.id
+    )
+    await hub.goes(new, ImagePinned(image_digest="sha256:b", image_ref="shop:2", reused=False), decided)
+    waiting = await hub.deployed(hub.github.push())
+    await told.now()
+
+    assert told.state(waiting) is DeploymentState.QUEUED
+
+
 async def test_superseded_and_cancelled_deployments_do_not_stay_pending(told: Told) -> None:
     hub = told.hub
     first = await hub.deployed(hub.github.push())

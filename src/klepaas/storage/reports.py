@@ -77,10 +77,12 @@ class ReportTable:
 
     def _due(self) -> sa.Select[Any]:
         live = deployments.alias("live")
+        # Either may have no release yet, and NULL is neither true nor false.
+        is_before = sa.func.coalesce(d.release_id == a.previous_release_id, sa.false())
         is_live = sa.case(
             (a.live_deployment_id == d.id, sa.true()),
             # The switch to another one is under way and may be taken back: until it has ended this one counts.
-            (live.c.status.in_(IN_HAND), sa.or_(r.is_live, d.release_id == a.previous_release_id)),
+            (live.c.status.in_(IN_HAND), sa.or_(r.is_live, is_before)),
             else_=sa.false(),
         )
         return (
