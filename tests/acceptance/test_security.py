@@ -458,6 +458,8 @@ async def test_s08_a_read_token_changes_nothing_and_an_expired_one_reads_nothing
     async with reading:
         for path, methods in described["paths"].items():
             for method in set(methods) - {"get"}:
+                if methods[method].get("security") == []:
+                    continue  # a webhook: proven by its signature, whoever brings it
                 body = _example(described, methods[method])
                 answer = await reading.request(method.upper(), path.format_map(names), json=body)
                 assert answer.status_code == 403, f"{method} {path}: {answer.text}"
