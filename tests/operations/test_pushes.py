@@ -338,6 +338,18 @@ async def test_without_github_the_pushes_themselves_tell_their_order(hub: Hub) -
     assert (await hub.meant(first)).reason == f"superseded by {third.after[:7]}"
 
 
+async def test_an_old_push_told_again_while_github_is_away_does_not_come_back(hub: Hub) -> None:
+    """R-04, R-05: a push between was lost, so nothing says how the two lie to each other."""
+    project = await hub.project()
+    first, _lost, third = (hub.github.push() for _ in range(3))
+    hub.github.fault = AWAY
+    await hub.live(first)
+    await hub.live(third)
+
+    assert (await hub.meant(first)).outcome is Outcome.REPEATED
+    assert len(await hub.history(project)) == 2
+
+
 async def test_a_merge_that_is_not_the_head_any_more_is_deployed_all_the_same(hub: Hub) -> None:
     """The commit after it came without a pull request, and is not deployed."""
     await hub.project(rules=MERGES)

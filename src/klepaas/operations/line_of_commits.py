@@ -56,6 +56,8 @@ class LineOfCommits:
         moves = await self.context.branches.moves(repository_key(self.push.repository), self.push.ref)
         went_on = push_rules.happened_before(self.push.after, base, moves)
         came_from = push_rules.happened_before(base, self.push.after, moves)
+        if not is_new and not came_from:
+            return True  # told again, and nothing says that the branch came back to it
         # A branch that went to and fro: a commit that comes back is left to the watcher, which sees where it ended.
         return went_on and not (came_from and is_new)
 
