@@ -157,7 +157,7 @@ class LocalTarget:
         if found:
             try:
                 return [line.text for line in await self._engine.logs(found.id, lines=lines)]
-            except EngineNotFound:
+            except (EngineNotFound, EngineConflict):
                 pass  # removed in between: what it wrote was saved
         return await self._logs.read(app.name, release.id, lines)
 
@@ -363,6 +363,8 @@ class LocalTarget:
                 await self._engine.stop(found.id, grace_s=_STOP_GRACE_S)
         except EngineNotFound:
             return
+        except EngineConflict:
+            pass  # another owner of the same work is removing it, and saved its last words
         if with_port:
             # Before the container goes: after a crash in between it is still there to be found and taken away.
             await self._leases.free(_holder(release_id))

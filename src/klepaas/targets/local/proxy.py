@@ -30,7 +30,8 @@ _SOCKET_PATH_BYTES = 100
 _LOCK_PATIENCE_S = 5.0
 _FRESH_S = 2.0
 """How long a proxy that was seen to serve the right configuration is believed to."""
-_TURNS = 5
+_TURNS = 20
+"""Each of many apps that come at once may change the doors between a load and the look at what it did."""
 
 
 class Proxy:
@@ -56,7 +57,7 @@ class Proxy:
         """Have the proxy running with every door and every host name. Returns what had to be put right.
 
         With `door`, a proxy that was just seen to serve it is left in peace. Errors: Rejected when Caddy refuses
-        or does not start, EngineUnavailable."""
+        or does not start, Unavailable when it does not keep up, EngineUnavailable."""
         seen_at, seen = self._seen
         if door in seen and time.monotonic() - seen_at < _FRESH_S:
             return []
@@ -65,7 +66,10 @@ class Proxy:
             for _ in range(_TURNS):
                 if await self._is_as_it_should(done):
                     return done
-        raise Rejected("The proxy does not take its configuration.", evidence={"tried": done})
+        raise Unavailable(
+            "The proxy does not serve every front door yet: they change as fast as it is told of them.",
+            evidence={"tried": done},
+        )
 
     def refuse_stranger(self) -> None:
         """Errors: Rejected when another program holds an address for custom host names."""
