@@ -1,6 +1,7 @@
 """Many at once: queued deployments, writers, watchers, and a very long log."""
 
 import asyncio
+import os
 import contextlib
 import json
 import resource
@@ -27,6 +28,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 WATCHERS = 1000
 TRIES = 3
+HEALTH_P99_MS = 200 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+"""What a machine of its own keeps; beside other workers of this suite it gets a share of that machine only."""
 """For what is measured in milliseconds: other work on the machine may spoil one try."""
 
 
@@ -69,9 +72,9 @@ async def test_r32_200_deployments_and_50_writers_end_truthfully_while_health_an
             _check_history(name in real, name, submissions, deployments)
         assert {status for status, _ in answers} == {200}
         p99s.append(sorted(ms for _, ms in answers)[int(len(answers) * 0.99)])
-        if p99s[-1] < 200:
+        if p99s[-1] < HEALTH_P99_MS:
             break
-    assert min(p99s) < 200, p99s
+    assert min(p99s) < HEALTH_P99_MS, p99s
     log = process.log.read_text()
     assert "database is locked" not in log
     assert "Traceback" not in log
