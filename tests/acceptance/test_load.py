@@ -1,9 +1,9 @@
 """Many at once: queued deployments, writers, watchers, and a very long log."""
 
 import asyncio
-import os
 import contextlib
 import json
+import os
 import resource
 import subprocess
 import sys
