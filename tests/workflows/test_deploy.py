@@ -13,6 +13,7 @@ from klepaas.operations import deployments, rollbacks
 from klepaas.settings import Deadlines
 from klepaas.testing.fake_build import sha_of
 from klepaas.testing.fake_target import EVERY
+from klepaas.workflows import running
 from tests.workflows.world import World
 
 ONE, TWO, THREE = sha_of("one"), sha_of("two"), sha_of("three")
@@ -48,6 +49,22 @@ async def test_the_previous_release_is_kept_warm_and_older_ones_go(here: World) 
     states = {release_id: w.state for release_id, w in here.target.workloads.items()}
     assert {ended[2].release_id: "running", ended[1].release_id: "parked"} == states
     assert ended[2].evidence["certificate"]["failed"] == 0
+
+
+@pytest.mark.parametrize(("drain_s", "is_frozen"), [(0.2, False), (0.0, True)], ids=["a long drain", "no drain"])
+async def test_who_outlasts_a_long_drain_is_ended_and_not_frozen(
+    here: World, monkeypatch: pytest.MonkeyPatch, drain_s: float, is_frozen: bool
+) -> None:
+    """R-17: a websocket of the old release must end, so that its client comes back to the new one."""
+    monkeypatch.setattr(running, "LONGEST_IDLE_S", 0.1)
+    project = await here.project(drain_timeout_s=drain_s)
+    here.source.branches["main"] = [ONE, TWO]
+    async with here.node():
+        first = await here.ended(await here.deploy(project, ONE))
+        here.target.workloads[first.release_id].connections = 1
+        await here.ended(await here.deploy(project, TWO))
+
+    assert (first.release_id in here.target.workloads) is is_frozen
 
 
 async def test_a_failing_build_touches_nothing_and_says_why(here: World) -> None:
