@@ -108,8 +108,14 @@ class Project:
     github_repository_id: int | None = None
     """GitHub's own number of the repository, once it was learnt: it survives a rename."""
     github_installation_id: str | None = None
+    sc_project_id: str | None = None
+    """Of the place its mirror is kept in at the provider, where it has one; so for the next four."""
+    sc_repo_name: str | None = None
+    build_project_id: str | None = None
+    deploy_project_id: str | None = None
     pipeline_id: str | None = None
-    """Of its pipeline at the provider, where it has one."""
+    chain: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known of its chain at the provider, by the target's own names."""
 
 
 @dataclass(frozen=True, kw_only=True)

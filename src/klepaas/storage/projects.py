@@ -275,7 +275,12 @@ def project_of(row: sa.Row[Any]) -> Project:
         rules=_known(TriggerRule, row.rules or {}),
         github_repository_id=row.github_repository_id,
         github_installation_id=row.github_installation_id,
+        sc_project_id=row.sc_project_id,
+        sc_repo_name=row.sc_repo_name,
+        build_project_id=row.build_project_id,
+        deploy_project_id=row.deploy_project_id,
         pipeline_id=row.pipeline_id,
+        chain=row.chain or {},
     )
 
 

@@ -122,9 +122,11 @@ projects = sa.Table(
     sa.Column("retired_at", Utc),
     sa.Column("github_repository_id", sa.BigInteger),
     sa.Column("rules", Json),
+    sa.Column("chain", Json),
     sa.Index("one_project_per_name", "owner_id", "name", unique=True, **_where("retired_at IS NULL")),
     sqlite_autoincrement=True,
 )
+"""`chain` holds what is known of a project's chain at its provider and has no column: see `storage.chains`."""
 
 variables = sa.Table(
     "variables",
