@@ -323,6 +323,37 @@ observations = sa.Table(
     sqlite_autoincrement=True,
 )
 
+provider_runs = sa.Table(
+    "provider_runs",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("app_key", sa.String(100), nullable=False),
+    sa.Column("deployment_id", sa.ForeignKey("deployments.id")),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("provider_project_id", sa.String(80), nullable=False),
+    sa.Column("commit_sha", sa.String(40)),
+    sa.Column("release_id", sa.String(40)),
+    sa.Column("known", Json, nullable=False),
+    sa.Column("run_id", sa.String(80)),
+    sa.Column("word", sa.String(100)),
+    sa.Column("by", sa.String(120), nullable=False, default=""),
+    sa.Column("noted_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc),
+    sa.UniqueConstraint("deployment_id", "kind"),
+    sa.Index("one_row_per_run", "kind", "provider_project_id", "run_id", unique=True, **_where("run_id IS NOT NULL")),
+    sa.Index(
+        "one_open_run_per_project",
+        "kind",
+        "provider_project_id",
+        unique=True,
+        **_where("ended_at IS NULL AND deployment_id IS NOT NULL"),
+    ),
+    sa.Index("provider_runs_of_an_app", "app_key", "kind", "number"),
+    sqlite_autoincrement=True,
+)
+"""Runs at the provider. Ours are written down before they are started, with the ids its history had then (`known`);
+the others were started by hand (no deployment)."""
+
 facts = sa.Table(
     "facts",
     metadata,
