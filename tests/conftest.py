@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.servers import docker
 from tests.servers.docker import SBIN, DockerDaemon
@@ -27,6 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def can_start_engine() -> bool:
     return os.geteuid() == 0 and shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{SBIN}") is not None
+
+
+@pytest.fixture(autouse=True)
+def _own_log_settings() -> Iterator[None]:
+    """What one test sets about the log holds for no other: one made quiet would hide what the next looks for."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

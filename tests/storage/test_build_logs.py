@@ -5,11 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from klepaas.errors import Invalid
-from klepaas.storage import build_logs
 from klepaas.storage.build_logs import BuildLogFiles
 from tests.storage.worlds import NOW, SetClock
 
@@ -185,12 +183,11 @@ async def test_a_position_inside_a_line_is_refused(logs: BuildLogFiles) -> None:
         await logs.page("dep_1", after="1.5", limit=10)
 
 
-async def test_a_full_disk_costs_lines_and_says_so_once_and_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_costs_lines_and_says_so_once_and_in_the_log() -> None:
     """A device that is always full stands in for the log file."""
     logs = BuildLogFiles(Path("/nowhere"), SetClock())
     writer = logs.writer("dep_1", 1)
     writer._file = os.open("/dev/full", os.O_WRONLY)
-    monkeypatch.setattr(build_logs, "log", structlog.get_logger())  # one that no test before has bound
     with capture_logs() as said:
         for n in range(10):
             await writer.write(f"{n}" + "x" * 30_000)
