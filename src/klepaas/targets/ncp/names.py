@@ -31,11 +31,12 @@ class ChainNames:
     app: str
 
 
-def chain_names(owner: str, repo: str, *, is_suffixed: bool = False) -> ChainNames:
+def chain_names(owner: str, repo: str, *, is_suffixed: bool = False, apart: str = "") -> ChainNames:
     """Names say when something was replaced or cut, by a hash of the repository's full name.
 
-    `is_suffixed`: all of them carry the hash, because another project holds the plain ones."""
-    mark = _mark(owner, repo)
+    `is_suffixed`: all of them carry the hash, because another project holds the plain ones; `apart` goes into it, to
+    tell two projects of one repository apart."""
+    mark = _mark(owner, f"{repo}{apart}")
     plain = f"{owner}-{repo}"
 
     def name(prefix: str, limit: int) -> str:
@@ -48,17 +49,17 @@ def chain_names(owner: str, repo: str, *, is_suffixed: bool = False) -> ChainNam
         build=name("build-", MAX_BUILD),
         deploy=name("deploy-", MAX_DEPLOY),
         pipeline=name("pipeline-", MAX_PIPELINE),
-        image=image_name(owner, repo, is_suffixed=is_suffixed),
+        image=image_name(owner, repo, is_suffixed=is_suffixed, mark=mark),
         app=app_name(plain, mark=mark, is_suffixed=is_suffixed),
     )
 
 
-def image_name(owner: str, repo: str, *, is_suffixed: bool = False) -> str:
+def image_name(owner: str, repo: str, *, is_suffixed: bool = False, mark: str | None = None) -> str:
     wanted = f"{owner}-{repo}".lower()
     if _IMAGE.fullmatch(wanted) and len(wanted) <= MAX_IMAGE and not is_suffixed:
         return wanted
     kept = re.sub(r"[^a-z0-9]+", "-", wanted).strip("-") if not _IMAGE.fullmatch(wanted) else wanted
-    return _marked(kept or "app", _mark(owner, repo), MAX_IMAGE, is_marked=True)
+    return _marked(kept or "app", mark or _mark(owner, repo), MAX_IMAGE, is_marked=True)
 
 
 def app_name(mirror: str, *, mark: str | None = None, is_suffixed: bool = False) -> str:

@@ -17,13 +17,14 @@ MAX_WORDS = 240
 MAX_SKEW = timedelta(minutes=5)
 """Further away from the gateway's clock than this and every signature is refused."""
 DUPLICATE_REPOSITORY = "310405"
+SOURCE_NOT_ACCEPTABLE = "320610"
 SCENARIO_NOT_UNDERSTOOD = "330900"
 RUN_EXISTS = "340500"
 
 _MEANING = {
     "300": "The gateway does not serve this address; look at the endpoint that is configured.",
     DUPLICATE_REPOSITORY: "A repository of this name exists already.",
-    "320610": "The source repository is not acceptable to SourceBuild.",
+    SOURCE_NOT_ACCEPTABLE: "The source repository is not acceptable to SourceBuild.",
     SCENARIO_NOT_UNDERSTOOD: "The scenario was not understood, or its stage names no cluster.",
     RUN_EXISTS: "A run of this pipeline is still going.",
 }

@@ -45,6 +45,16 @@ class BuildSettings:
     commands_after: tuple[str, ...] = ()
     description: str = ""
 
+    def tagged(self, tag: str) -> "BuildSettings":
+        """For the next image, with the variables that the user's build may read beside those it has."""
+        ours = {
+            "DOCKER_IMAGE_NAME": self.image,
+            "REGISTRY_PROJECT_NAME": self.registry,
+            "IMAGE_TAG": check_tag(tag),
+            "GIT_COMMIT_SHORT_SHA": tag[:7],
+        }
+        return replace(self, tag=tag, variables=tuple({**dict(self.variables), **ours}.items()))
+
     def body(self) -> dict[str, Any]:
         """Everything the service takes, apart from the name. Whether it merges or replaces is in no guide."""
         return {
@@ -139,7 +149,7 @@ class SourceBuild:
                 f"The SourceBuild project {project.name} does not build an image the way klepaas sets it up.",
                 hint="Run the creation of the chain again: it repairs the project.",
             )
-        wanted = replace(project.settings, tag=check_tag(tag))
+        wanted = project.settings.tagged(tag)
         if wanted != project.settings:
             await self.change(project.id, wanted)
         return replace(project, settings=wanted)

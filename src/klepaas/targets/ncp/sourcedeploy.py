@@ -82,8 +82,11 @@ class SourceDeploy:
         with understood(SERVICE):
             return each_of(data, "clusterList", listed)
 
+    async def projects(self) -> Sequence[Listed]:
+        return await self._all("/project", "projectList")
+
     async def find(self, name: str) -> Listed | None:
-        return named(await self._all("/project", "projectList"), name)
+        return named(await self.projects(), name)
 
     async def ensure(self, name: str) -> Ensured[Listed]:
         """Nothing but the name is sent: with more, the service makes a project that cannot be used."""
