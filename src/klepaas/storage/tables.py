@@ -354,6 +354,45 @@ provider_runs = sa.Table(
 """Runs at the provider. Ours are written down before they are started, with the ids its history had then (`known`);
 the others were started by hand (no deployment)."""
 
+imported_deployments = sa.Table(
+    "imported_deployments",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(40), nullable=False, unique=True),
+    sa.Column("key", sa.String(64), nullable=False, unique=True),
+    sa.Column("owner_id", sa.ForeignKey("owners.id"), nullable=False),
+    sa.Column("source", sa.String(255), nullable=False),
+    sa.Column("old_id", sa.String(80), nullable=False),
+    sa.Column("repository", sa.String(511), nullable=False),
+    sa.Column("github_owner", sa.String(255), nullable=False),
+    sa.Column("github_repo", sa.String(255), nullable=False),
+    sa.Column("commit_sha", sa.String(255), nullable=False),
+    sa.Column("commit_message", sa.Text, nullable=False),
+    sa.Column("environment", sa.String(255)),
+    sa.Column("outcome", sa.String(20), nullable=False),
+    sa.Column("settled_by", sa.String(20), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("image_ref", sa.String(500)),
+    sa.Column("image_digest", sa.String(80)),
+    sa.Column("is_rollback", sa.Boolean, nullable=False),
+    sa.Column("rollback_from", sa.String(40)),
+    sa.Column("twin_of", sa.String(40)),
+    sa.Column("created_at", Utc),
+    sa.Column("started_at", Utc),
+    sa.Column("deployed_at", Utc),
+    sa.Column("completed_at", Utc),
+    sa.Column("error_message", sa.Text),
+    sa.Column("findings", Json, nullable=False),
+    sa.Column("evidence", Json, nullable=False),
+    sa.Column("originals", Json, nullable=False),
+    sa.Column("imported_at", Utc, nullable=False),
+    sa.Column("asked_at", Utc, nullable=False),
+    sa.Index("imported_of_a_repository", "owner_id", "repository", "created_at"),
+    sqlite_autoincrement=True,
+)
+"""Rows of older systems. A table of its own: what the engine takes up and what blocks an app are `deployments`.
+`key` is one row's in every copy of its database; shown numbers are `number` below zero."""
+
 facts = sa.Table(
     "facts",
     metadata,

@@ -3,12 +3,9 @@
 Their four status words know no middle ground. What has not ended is `running`, also when nobody can say now how
 it goes (unknown); what ended without the new release being live is `failed`, and `error_message` says how."""
 
-_DIALECT = {
-    "sqlite": {"seconds": "ROUND((julianday(d.finished_at) - julianday(d.started_at)) * 86400.0, 3)"},
-    "postgresql": {
-        "seconds": "CAST(ROUND(CAST(EXTRACT(EPOCH FROM (d.finished_at - d.started_at)) AS numeric), 3)"
-        " AS double precision)"
-    },
+_SECONDS = {
+    "sqlite": "ROUND((julianday({to}) - julianday({since})) * 86400.0, 3)",
+    "postgresql": "CAST(ROUND(CAST(EXTRACT(EPOCH FROM ({to} - {since})) AS numeric), 3) AS double precision)",
 }
 
 _DEPLOYMENT_HISTORIES = """
@@ -56,6 +53,36 @@ LEFT JOIN releases r ON r.id = d.release_id
 LEFT JOIN deployments undone ON undone.id = d.rollback_of
 """
 
+_IMPORTED = """
+UNION ALL
+SELECT
+    -i.number,
+    o.name,
+    i.github_owner,
+    i.github_repo,
+    i.commit_sha,
+    i.commit_message,
+    i.environment,
+    CASE i.outcome WHEN 'succeeded' THEN 'success' ELSE i.outcome END,
+    CASE i.outcome WHEN 'succeeded' THEN 'success' WHEN 'failed' THEN 'failed' END,
+    i.image_ref,
+    i.is_rollback,
+    -undone.number,
+    i.started_at,
+    i.completed_at,
+    i.deployed_at,
+    {seconds},
+    CASE i.outcome
+        WHEN 'failed' THEN COALESCE(i.error_message, i.reason)
+        WHEN 'unknown' THEN 'The outcome is not known: ' || i.reason
+    END,
+    i.created_at
+FROM imported_deployments i
+JOIN owners o ON o.id = i.owner_id
+LEFT JOIN imported_deployments undone ON undone.id = i.rollback_from
+WHERE i.twin_of IS NULL
+"""
+
 _USER_PROJECT_INTEGRATIONS = """
 CREATE VIEW user_project_integrations AS
 SELECT
@@ -80,5 +107,15 @@ WHERE p.retired_at IS NULL
 
 
 def views(dialect: str) -> list[str]:
-    """The statements that make both views on a database without them."""
-    return [_DEPLOYMENT_HISTORIES.format_map(_DIALECT[dialect]), _USER_PROJECT_INTEGRATIONS]
+    """The statements that make both views on a database without them, and without imported rows."""
+    return [_own_histories(dialect), _USER_PROJECT_INTEGRATIONS]
+
+
+def with_imported_rows(dialect: str) -> list[str]:
+    """The statements that put `deployment_histories` in its place again, now with imported rows."""
+    seconds = _SECONDS[dialect].format(to="i.completed_at", since="i.started_at")
+    return ["DROP VIEW deployment_histories", _own_histories(dialect) + _IMPORTED.format(seconds=seconds)]
+
+
+def _own_histories(dialect: str) -> str:
+    return _DEPLOYMENT_HISTORIES.format(seconds=_SECONDS[dialect].format(to="d.finished_at", since="d.started_at"))
