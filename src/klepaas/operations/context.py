@@ -1,7 +1,7 @@
 """What every operation gets: memory, places, and the two bells (feed and runner). Built once by `wiring`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from klepaas.builders.protocol import Builder
 from klepaas.operations.code_host import CodeHost
@@ -16,6 +16,7 @@ from klepaas.operations.ports import (
     Deployments,
     Feed,
     Owners,
+    Pipelines,
     Projects,
     Releases,
     Reports,
@@ -54,3 +55,7 @@ class Context:
     """Where people and GitHub reach this klepaas, without a slash at its end; None while the operator said nothing."""
     main_branch: str = "main"
     """The branch of a new project that names none."""
+    pipelines: Mapping[str, Pipelines] = field(default_factory=dict)
+    """By the name of their target: for those that are built and deployed at a provider."""
+    absent_targets: Mapping[str, str] = field(default_factory=dict)
+    """Targets that klepaas knows and that are not set up here, with what sets them up."""

@@ -75,14 +75,17 @@ class Chains:
     def __init__(self, client: NcpClient, settings: NcpSettings, book: ChainBook) -> None:
         self._client, self._settings, self._book = client, settings, book
 
-    async def ensure(self, project: Project, tell: Tell | None = None) -> tuple[Chain, tuple[str, ...]]:
+    async def ensure(
+        self, project: Project, tell: Tell | None = None, *, mirror: str | None = None
+    ) -> tuple[Chain, tuple[str, ...]]:
         """Have the whole chain, as klepaas sets it up. Returns it with a sentence for each thing that was changed.
 
         Idempotent; what exists by its names is adopted, what drifted is repaired. The tag that the build is set to
-        stays as it is. Errors: those of the client, Conflict, Rejected when settings are missing."""
+        stays as it is. `mirror` is a name for the repository; None makes one.
+        Errors: those of the client, Conflict, Rejected when settings are missing."""
         registry = self._registry()
         configured_cluster(self._settings)
-        names = await self._names(project)
+        names = await self._names(project, mirror)
         work = Work(project=project, names=names, book=self._book, tell=tell)
         await work.note(sc_repo_name=names["repository"], image_repo=f"{registry}/{names['image']}")
         links = Links(self._client, self._settings, work)
@@ -141,9 +144,14 @@ class Chains:
             )
         return host
 
-    async def _names(self, project: Project) -> dict[str, str]:
+    async def _names(self, project: Project, mirror: str | None) -> dict[str, str]:
         """Decided once. A project that comes with a mirror or an image keeps their names."""
         if found := project.chain.get("names"):
+            if mirror not in {None, found["repository"]}:
+                raise Conflict(
+                    f"{project.name} is mirrored to {found['repository']} already, not to {mirror[:100]}.",
+                    hint="Leave the name out, or take the chain down first: it keeps no history of its own.",
+                )
             return dict(found)
         owner, repo = project.repository.owner_and_name or (project.repository.owner, project.repository.name)
         candidates = [
@@ -151,13 +159,14 @@ class Chains:
             asdict(chain_names(owner, repo, is_suffixed=True)),
             asdict(chain_names(owner, repo, is_suffixed=True, apart=f" {project.id}")),
         ]
-        return dict(await self._book.claim_names(project, candidates, keep=await self._kept(project)))
+        keep = await self._kept(project, mirror or project.sc_repo_name)
+        return dict(await self._book.claim_names(project, candidates, keep=keep))
 
-    async def _kept(self, project: Project) -> dict[str, str]:
+    async def _kept(self, project: Project, mirror: str | None) -> dict[str, str]:
         kept: dict[str, str] = {}
-        if project.sc_repo_name:
-            kept["repository"] = check_name(project.sc_repo_name, "SourceCommit repository", MAX_REPOSITORY)
-            kept["app"] = app_name(project.sc_repo_name)
+        if mirror:
+            kept["repository"] = check_name(mirror, "SourceCommit repository", MAX_REPOSITORY)
+            kept["app"] = app_name(mirror)
         if (project.build_project_id or "").isdigit():
             build = await SourceBuild(self._client).project(int(project.build_project_id or ""))
             if build is not None and build.settings is not None:
