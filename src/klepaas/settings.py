@@ -26,6 +26,9 @@ class Deadlines(_Part):
     build: timedelta = timedelta(minutes=10)
     publish: timedelta = timedelta(minutes=10)
     release: timedelta = timedelta(minutes=5)
+    verify: timedelta | None = None
+    """How long a new release may take until it is ready, where its project allows less. Unset: what the project says
+    (`health_timeout_s`)."""
     promote: timedelta = timedelta(minutes=1)
     retire: timedelta = timedelta(minutes=70)
     """Longer than the longest drain a project may ask for."""

@@ -27,6 +27,7 @@ from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake, decide
+from klepaas.operations.past import NoProvider, Past, Provider
 from klepaas.operations.ports import Lost
 from klepaas.settings import EngineSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
@@ -40,12 +41,15 @@ from klepaas.storage.deployments import DeploymentTable
 from klepaas.storage.facts import FactTable
 from klepaas.storage.github_app import GitHubAppTable
 from klepaas.storage.home import Home
+from klepaas.storage.imported import ImportedTable
 from klepaas.storage.keys import open_sealer
 from klepaas.storage.migrate import migrate
 from klepaas.storage.owners import OwnerTable
 from klepaas.storage.ports import PortLeaseTable
 from klepaas.storage.projects import ProjectTable
+from klepaas.storage.provider_runs import ProviderRunTable
 from klepaas.storage.queue import DeploymentQueue
+from klepaas.storage.record import RecordTable
 from klepaas.storage.releases import ReleaseTable
 from klepaas.storage.reports import ReportTable
 from klepaas.storage.tokens import TokenTable
@@ -171,6 +175,8 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         connections=connections,
         owners=OwnerTable(database),
         tokens=TokenTable(database),
+        runs=ProviderRunTable(database, clock),
+        past=Past(imported=ImportedTable(database), record=RecordTable(database), provider=_past_provider(settings, stack)),
         logs=BuildLogFiles(home.build_logs, clock),
         feed=LiveFeed(deployments),
         runner=runner,
@@ -291,7 +297,7 @@ async def take_down(settings: Settings, *, say: Callable[[str], None]) -> None:
             await parts.target.discard(found)
             say(f"Removed {found.app}.")
         for state in await parts.context.apps.all():
-            await parts.context.builder.collect(state.app, keep=())
+            await parts.context.builder.collect(state.app, keep=())  # images of this machine's engine
         await parts.target.remove_proxy()
         say("Removed the proxy.")
 
@@ -408,6 +414,23 @@ def _github_app(settings: Settings, stored: GitHubAppTable) -> CurrentApp:
     if settings.github_app_id is not None and key is not None:
         given = GitHubApp(app_id=settings.github_app_id, private_key=key, webhook_secret=app_secret)
     return CurrentApp(stored, given, app_secret=app_secret, legacy_secret=opened(settings.github_webhook_secret))
+
+
+def _past_provider(settings: Settings, stack: AsyncExitStack) -> Provider:
+    """Whom to ask about deployments of an older system."""
+    ncp = settings.ncp
+    if ncp.access_key is None or ncp.secret_key is None:
+        return NoProvider()
+    from klepaas.targets.ncp.client import NcpClient
+    from klepaas.targets.ncp.past import NcpPast
+    from klepaas.targets.ncp.registry import Registry
+
+    client = NcpClient.of(ncp)
+    stack.push_async_callback(client.close)
+    registry = Registry.of(ncp) if ncp.container_registry_url is not None else None
+    if registry is not None:
+        stack.push_async_callback(registry.close)
+    return NcpPast(client, registry)
 
 
 def _engine_host(settings: Settings) -> str:

@@ -1,6 +1,7 @@
 """The fake keeps the same contract as the real targets, so that tests that use it mean something."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,7 +21,9 @@ from tests.targets.releases import a_release, an_app
 
 
 class _Saying(FakeTarget):
-    async def apply(self, app: App, release: Release, variables: dict[str, str]) -> None:  # type: ignore[override]
+    async def apply(
+        self, app: App, release: Release, variables: Mapping[str, str], *, deployment_id: str | None = None
+    ) -> None:
         new = release.id not in self.workloads
         await super().apply(app, release, variables)
         if new:

@@ -20,6 +20,7 @@ from klepaas.operations.context import Context
 from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.deployments import DeploymentRequest
 from klepaas.operations.feed import LiveFeed
+from klepaas.operations.past import NoProvider, Past
 from klepaas.operations.ports import Owner
 from klepaas.operations.projects import Registration
 from klepaas.operations.rollbacks import RollbackRequest
@@ -32,10 +33,13 @@ from klepaas.storage.database import Database
 from klepaas.storage.deliveries import DeliveryTable
 from klepaas.storage.deployments import DeploymentTable
 from klepaas.storage.github_app import GitHubAppTable
+from klepaas.storage.imported import ImportedTable
 from klepaas.storage.migrate import migrate
 from klepaas.storage.owners import OwnerTable
 from klepaas.storage.projects import ProjectTable
+from klepaas.storage.provider_runs import ProviderRunTable
 from klepaas.storage.queue import DeploymentQueue
+from klepaas.storage.record import RecordTable
 from klepaas.storage.releases import ReleaseTable
 from klepaas.storage.reports import ReportTable
 from klepaas.storage.sealing import Sealer, new_key, parse_keys
@@ -168,6 +172,8 @@ async def world(
         connections=connections,
         owners=OwnerTable(database),
         tokens=TokenTable(database),
+        runs=ProviderRunTable(database, clock),
+        past=Past(imported=ImportedTable(database), record=RecordTable(database), provider=NoProvider()),
         logs=BuildLogFiles(folder / "logs", clock),
         feed=LiveFeed(table),
         runner=runner,

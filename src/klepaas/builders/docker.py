@@ -71,7 +71,7 @@ class DockerBuilder:
         # Whoever can use the engine can move a tag; the labels say what an image really is.
         return image_of(found, ref=name.ref) if _carries(found, name) else None
 
-    async def inspect(self, digest: str) -> Image | None:
+    async def inspect(self, digest: str, *, ref: str = "") -> Image | None:
         """The image with this digest, if it exists. Errors: EngineUnavailable when nobody can say."""
         try:
             return image_of(await self._engine.inspect_image(digest))

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from klepaas.domain.project import App
 
@@ -44,9 +44,19 @@ class Builder(Protocol):
         Errors: DockerfileNotFound, DockerfileAmbiguous (lists the candidates), DockerfileEmpty, BuildFailed
         (with the failing step and the last lines as evidence), DiskFull, EngineUnavailable."""
 
-    async def inspect(self, digest: str) -> Image | None:
-        """The image with this digest, if it exists. Errors: EngineUnavailable when nobody can say."""
+    async def inspect(self, digest: str, *, ref: str = "") -> Image | None:
+        """The image with this digest, if it exists. `ref` is its name with its tag: a registry is asked by it.
+
+        Errors: Unavailable when nobody can say now; AuthenticationFailed or PermissionMissing when we may not look."""
 
     async def collect(self, app: App, keep: Collection[str]) -> Sequence[str]:
         """Delete our own images of this app whose digest is not kept and that nothing uses; return the deleted
         digests. Never touches an image without our label."""
+
+
+@runtime_checkable
+class BuildsElsewhere(Protocol):
+    """A builder whose builds go on when this process ends: they are found again, or ended on purpose."""
+
+    async def end(self, app: App, deployment_id: str) -> None:
+        """End the build of a deployment that was given up, if it still goes on. Idempotent."""

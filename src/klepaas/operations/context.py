@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from klepaas.builders.protocol import Builder
+from klepaas.operations.absent_target import AbsentTarget
 from klepaas.operations.code_host import CodeHost
 from klepaas.operations.current_app import CurrentApp
+from klepaas.operations.past import Past
 from klepaas.operations.ports import (
     Apps,
     Branches,
@@ -18,6 +20,7 @@ from klepaas.operations.ports import (
     Owners,
     Pipelines,
     Projects,
+    ProviderRuns,
     Releases,
     Reports,
     Runner,
@@ -39,12 +42,15 @@ class Context:
     connections: Connections
     owners: Owners
     tokens: Tokens
+    runs: ProviderRuns
+    past: Past
     logs: BuildLogs
     feed: Feed
     runner: Runner
     clock: Clock
     source: Source
     builder: Builder
+    """Builds for every target that has no builder of its own (`builders`)."""
     targets: Mapping[str, Target]
     github: CodeHost
     github_app: CurrentApp
@@ -57,5 +63,18 @@ class Context:
     """The branch of a new project that names none."""
     pipelines: Mapping[str, Pipelines] = field(default_factory=dict)
     """By the name of their target: for those that are built and deployed at a provider."""
+    builders: Mapping[str, Builder] = field(default_factory=dict)
+    """By the name of their target."""
     absent_targets: Mapping[str, str] = field(default_factory=dict)
     """Targets that klepaas knows and that are not set up here, with what sets them up."""
+
+    def builder_of(self, target: str) -> Builder:
+        return self.builders.get(target, self.builder)
+
+    def target_of(self, name: str) -> Target:
+        """The target; one that refuses everything where there is none of this name (any more)."""
+        return self.targets.get(name) or self.absent(name)
+
+    def absent(self, name: str) -> AbsentTarget:
+        offered = f"Choose one of: {', '.join(sorted(self.targets))}."
+        return AbsentTarget(name, hint=self.absent_targets.get(name, offered))

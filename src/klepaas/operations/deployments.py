@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import DeploymentQueued
-from klepaas.domain.project import parse_name
+from klepaas.domain.project import Project, parse_name
 from klepaas.domain.repository import parse_branch, parse_commit
 from klepaas.domain.status import Stage
 from klepaas.errors import Conflict, Invalid, NotFound
@@ -43,6 +43,7 @@ async def start(context: Context, actor: Actor, request: DeploymentRequest) -> S
     """Queue a deployment and wake the engine. Errors: NotFound, Invalid, NotAllowed; Overtaken, see `after_number`."""
     actor.require(Scope.DEPLOY)
     project = await projects.find(context, actor, request.project)
+    require_target(context, project)
     environment = parse_name(request.environment, "environment") if request.environment else project.environment
     event = DeploymentQueued(
         project_id=project.id,
@@ -89,6 +90,12 @@ async def cancel(context: Context, actor: Actor, deployment_id: str) -> Deployme
     context.runner.wake()
     context.feed.tell(deployment_id)
     return cancelled
+
+
+def require_target(context: Context, project: Project) -> None:
+    """Errors: Rejected when the project's target is not set up here."""
+    if project.target not in context.targets:
+        raise context.absent(project.target).refusal
 
 
 async def find(context: Context, actor: Actor, deployment_id: str) -> Deployment:

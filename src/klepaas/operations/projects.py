@@ -66,9 +66,8 @@ async def register(context: Context, actor: Actor, wanted: Registration) -> Proj
     repository = _repository(context, actor, wanted.repository)
     name = parse_name(wanted.name if wanted.name is not None else _name_from(repository))
     if wanted.target not in context.targets:
-        raise Invalid(
-            f"There is no target {wanted.target!r} here.", hint=f"Choose one of: {', '.join(sorted(context.targets))}."
-        )
+        refusal = context.absent(wanted.target[:40]).refusal
+        raise Invalid(refusal.message, hint=refusal.hint)
     if await context.projects.named(name, actor.owner_id):
         raise Conflict(f"You already have a project named {name}.", hint="Choose another name with --name.")
     connection = await _connection(context, actor, wanted.connection_id, actor.owner_id, repository)
@@ -148,7 +147,7 @@ async def retire(context: Context, actor: Actor, reference: str) -> Project:
             )
     # Retired first: the reconciler ends whatever runs without a record, also when we are killed right here.
     await context.projects.retire(project.id, context.clock.now())
-    target = context.targets[project.target]
+    target = context.target_of(project.target)
     for state in [s for s in await context.apps.all() if s.app.project_id == project.id]:
         if isinstance(target, ShiftsTraffic):
             await target.close(state.app)

@@ -13,7 +13,7 @@ from klepaas.errors import NotFound
 from klepaas.operations import deployments, projects
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState, LogLine, WatchedChange
-from klepaas.targets.protocol import ShiftsTraffic
+from klepaas.targets.protocol import KeepsRunning, ShiftsTraffic
 
 LINES_AT_ONCE = 1000
 
@@ -39,10 +39,12 @@ async def status(context: Context, actor: Actor, reference: str, environment: st
     place = environment or project.environment
     state = await context.apps.get(project.id, place)
     recent = await context.deployments.of_project(project.id, environment=place, limit=20)
-    target = context.targets[project.target]
+    target = context.target_of(project.target)
     urls: Sequence[str] = ()
     if state is not None and state.live_release_id and isinstance(target, ShiftsTraffic):
         urls = (await target.open(state.app, project.settings.hosts)).urls
+    elif state is not None and state.live_release_id and isinstance(target, KeepsRunning):
+        urls = target.urls(state.app, project.settings.hosts)
     return AppStatus(
         project=project,
         environment=place,
@@ -119,4 +121,4 @@ async def runtime_log(
     release = await context.releases.get(state.live_release_id) if state and state.live_release_id else None
     if state is None or release is None:
         raise NotFound(f"{project.name} has nothing live.", hint=f"Deploy it first: klepaas deploy {project.name}")
-    return await context.targets[project.target].tail(state.app, release, lines)
+    return await context.target_of(project.target).tail(state.app, release, lines)

@@ -12,7 +12,16 @@ from klepaas.domain.project import App, Project, parse_name
 from klepaas.domain.release import Release
 from klepaas.domain.repository import parse_commit
 from klepaas.domain.status import Stage
-from klepaas.errors import Conflict, ImageMissing, Invalid, NotFound, Outside, Unavailable
+from klepaas.errors import (
+    AuthenticationFailed,
+    Conflict,
+    ImageMissing,
+    Invalid,
+    NotFound,
+    Outside,
+    PermissionMissing,
+    Unavailable,
+)
 from klepaas.operations import connections, deployments, projects
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState, Submission
@@ -119,7 +128,7 @@ async def _plan(context: Context, project: Project, request: RollbackRequest) ->
             hint=f"Deploy it first: klepaas deploy {project.name}",
         )
     steps_back, release = _choose(history, request, project)
-    way = await _way(context, project, state, release)
+    way = await _asked_way(context, project, state, release)
     if way in {Way.NONE, Way.UNKNOWN}:
         await _refuse(context, project, state, history, release, way)
     current = next((r for n, r in history if n == 0), None)
@@ -142,6 +151,7 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
     """Queue the deployment of an earlier release. Errors as in `plan`; what cannot work touches nothing."""
     actor.require(Scope.DEPLOY)
     project = await projects.find(context, actor, request.project)
+    deployments.require_target(context, project)
     key = deployments.scoped_key(project.id, request.request_key)
     if key is not None and (earlier := await context.deployments.by_request(key)):
         return Submission(deployment=earlier, is_new=False)
@@ -166,7 +176,7 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
         note="The image was gone; the commit is built again." if rebuild else "",
     )
     submission = await deployments.submit(context, event, key)
-    target = context.targets[project.target]
+    target = context.target_of(project.target)
     if submission.is_new and agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
         # While the engine takes the deployment on: thawing is half of a warm rollback's time.
         target.thaw_ahead(agreed.app, release)
@@ -213,14 +223,28 @@ def _choose(history: list[tuple[int, Release]], request: RollbackRequest, projec
 
 
 async def _way(context: Context, project: Project, state: AppState, release: Release) -> Way:
-    target = context.targets[project.target]
+    try:
+        return await _asked_way(context, project, state, release)
+    except (AuthenticationFailed, PermissionMissing):
+        return Way.UNKNOWN
+
+
+async def _asked_way(context: Context, project: Project, state: AppState, release: Release) -> Way:
+    """Errors: AuthenticationFailed, PermissionMissing: an image that we may not see is not a missing one."""
+    target = context.target_of(project.target)
     if state.warm_release_id == release.id:
         seen = await target.observe(state.app, release)
         if seen.health in {Health.PARKED, Health.HEALTHY, Health.STARTING}:
             return Way.WARM
     try:
-        if await context.builder.inspect(release.image_digest) is not None:
+        builder = context.builder_of(project.target)
+        if await builder.inspect(release.image_digest, ref=release.image_ref) is not None:
             return Way.IMAGE
+    except (AuthenticationFailed, PermissionMissing):
+        raise
+    except Outside:
+        return Way.UNKNOWN
+    try:
         credential = await connections.opened(context, project.connection_id, project.repository)
         can_fetch = await context.source.has(
             project.repository, branch=project.branch, commit=release.commit_sha, credential=credential

@@ -9,6 +9,7 @@ again) or `Rejected` when it says no."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from klepaas.domain.observation import Observation, TrafficAnswer
@@ -49,11 +50,16 @@ class Target(Protocol):
     def plan(self, app: App, release: Release) -> Plan:
         """Say what `apply` makes. Pure."""
 
-    async def apply(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+    async def apply(
+        self, app: App, release: Release, variables: Mapping[str, str], *, deployment_id: str | None = None
+    ) -> None:
         """Have the release running beside what runs already, without any traffic. Idempotent, does not wait
-        for readiness. `variables` are the opened environment variables of the release."""
+        for readiness. `variables` are the opened environment variables of the release.
 
-    async def observe(self, app: App, release: Release) -> Observation:
+        `deployment_id` says for which deployment: a rollback applies an earlier one's release again, which a target
+        that carries releases out in runs of its own has to tell apart. None: outside of any."""
+
+    async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         """Look once, its probe included. An absent release is an observation, not an error; a place that
         cannot be asked is Health.UNKNOWN with the reason in `detail`."""
 
@@ -97,6 +103,23 @@ class KeepsWarm(Protocol):
     def thaw_ahead(self, app: App, release: Release) -> None:
         """Begin to thaw the release and return at once. A head start for `apply`, which is about to come: nothing is
         promised, and whoever finds the release thawed without a deployment freezes it again."""
+
+
+@runtime_checkable
+class KeepsRunning(Protocol):
+    """A target that moves traffic and keeps what was applied running by itself: klepaas only looks at it.
+
+    Such a target needs no front door of ours. What it was told may be carried out also after our deadline."""
+
+    look_every: timedelta
+    """A watcher looks at one app no more often: each look costs calls that somebody counts."""
+
+    def urls(self, app: App, hosts: Sequence[str]) -> tuple[str, ...]:
+        """Where people reach the app, as far as klepaas knows."""
+
+    async def settle(self, app: App, release: Release, *, deployment_id: str) -> Observation:
+        """What became of a deployment whose outcome is unknown. HEALTHY: the release is live. STARTING and UNKNOWN:
+        nobody can say yet. Anything else: it is not, and will not be, by this deployment."""
 
 
 @runtime_checkable

@@ -89,7 +89,7 @@ class FakeBuilder:
         self.images[digest] = image
         return image
 
-    async def inspect(self, digest: str) -> Image | None:
+    async def inspect(self, digest: str, *, ref: str = "") -> Image | None:
         return self.images.get(digest)
 
     async def collect(self, app: App, keep: Collection[str]) -> Sequence[str]:

@@ -105,7 +105,9 @@ class FakeTarget:
         step = {"run": release.image_digest, "variables": sorted(release.variable_names)}
         return Plan(target=self.name, summary=f"Run release {release.number} of {app.name}.", steps=(step,))
 
-    async def apply(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+    async def apply(
+        self, app: App, release: Release, variables: Mapping[str, str], *, deployment_id: str | None = None
+    ) -> None:
         await self._enter("apply", release.id)
         if release.settings.replicas != 1:
             raise Rejected(f"This target runs one copy of an app, not {release.settings.replicas}.")
@@ -121,7 +123,7 @@ class FakeTarget:
         await self.reached("container_created")
         await self.reached("container_started")
 
-    async def observe(self, app: App, release: Release) -> Observation:
+    async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         try:
             await self._enter("observe", release.id)
         except Unavailable as error:

@@ -20,7 +20,15 @@ from klepaas.domain.status import IN_HAND
 from klepaas.errors import KlepaasError, Outside
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState
-from klepaas.targets.protocol import KeepsWarm, RepairsFront, ShiftsTraffic, ShowsEverything, Target, WatchesItself
+from klepaas.targets.protocol import (
+    KeepsRunning,
+    KeepsWarm,
+    RepairsFront,
+    ShiftsTraffic,
+    ShowsEverything,
+    Target,
+    WatchesItself,
+)
 
 log = structlog.get_logger()
 
@@ -90,7 +98,7 @@ class Workloads:
         if project is None:
             await self._close_doors(state)
             return
-        target = self.context.targets[project.target]
+        target = self.context.target_of(project.target)
         live = await self.context.releases.get(state.live_release_id) if state.live_release_id else None
         repaired = await self._repair_front(state, project, target, live)
         if await self._under_way(state):
@@ -119,9 +127,13 @@ class Workloads:
     async def _look_at_live(
         self, state: AppState, project: Project, target: Target, live: Release, repaired: Sequence[str]
     ) -> None:
-        seen = await target.observe(state.app, live)
+        if isinstance(target, KeepsRunning) and not self._is_due(state, target):
+            return
+        seen = await target.observe(state.app, live, deployment_id=state.live_deployment_id)
         action = ""
-        if seen.health in DOWN:
+        if isinstance(target, KeepsRunning):
+            pass  # it starts again by itself what ended: klepaas only tells
+        elif seen.health in DOWN:
             action = await self._start_again(state, target, live, seen)
         elif seen.health is not Health.UNKNOWN and isinstance(target, ShiftsTraffic):
             action = await self._check_traffic(state, project, target, live, seen)
@@ -129,6 +141,9 @@ class Workloads:
         if current is not None and current.live_release_id == live.id:
             told = " ".join([*repaired, action]).strip()
             await self.context.apps.observed(current, seen, action=told)
+
+    def _is_due(self, state: AppState, target: KeepsRunning) -> bool:
+        return state.observed_at is None or self.context.clock.now() - state.observed_at >= target.look_every
 
     async def _start_again(self, state: AppState, target: Target, live: Release, seen: Observation) -> str:
         variables = await self.context.releases.variables(live.id)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from klepaas.builders.protocol import BuildsElsewhere
 from klepaas.domain.events import TrafficReturned, TrafficShiftDecided
 from klepaas.domain.release import Release
 from klepaas.errors import DatabaseUnavailable, KlepaasError
@@ -42,6 +43,9 @@ class Abandon:
             state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
         try:
             async with asyncio.timeout(timeout.total_seconds()):
+                builder = self.context.builder_of(scene.project.target)
+                if isinstance(builder, BuildsElsewhere):
+                    await builder.end(scene.app, run.deployment.id)
                 await self._restore(run, scene, state)
         except DatabaseUnavailable:
             raise  # the target could be asked: taken up again, it is all undone

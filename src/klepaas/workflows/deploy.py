@@ -6,17 +6,19 @@ it names."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from klepaas.domain.deployment import ABANDON, DONE, SETTLE, Failure
 from klepaas.domain.events import RetryScheduled, StageFinished, StageStarted
+from klepaas.domain.observation import Health
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import DatabaseUnavailable, DeadlinePassed, KlepaasError, NotHealthy, Unavailable
 from klepaas.operations.ports import Lost
 from klepaas.settings import Deadlines
-from klepaas.targets.protocol import Reached
+from klepaas.targets.protocol import KeepsRunning, Reached
 from klepaas.workflows.abandon import Abandon
 from klepaas.workflows.engine import Run
 from klepaas.workflows.outcome import Outcome
@@ -67,9 +69,12 @@ class Deploy:
         *,
         attempts: int,
         reached: Reached,
+        deadlines_of: Mapping[str, Deadlines] | None = None,
     ) -> None:
+        """`deadlines_of` are those of targets with their own."""
         self._steps, self._abandon, self._scene = steps, abandon, scene
         self._deadlines, self._attempts, self._reached = deadlines, attempts, reached
+        self._deadlines_of = deadlines_of or {}
 
     async def carry(self, run: Run) -> None:
         scene = await self._scene(run)
@@ -132,15 +137,22 @@ class Deploy:
 
     def _deadline(self, run: Run, scene: Scene, stage: Stage) -> timedelta:
         """The stage's own deadline, cut short by that of the whole deployment until it is live."""
-        own: timedelta = (
-            timedelta(seconds=scene.settings(run.deployment).health_timeout_s)
-            if stage is Stage.VERIFY
-            else getattr(self._deadlines, stage.value)
-        )
+        own = self._own_deadline(run, scene, stage)
         if run.deployment.live_at is not None or run.deployment.started_at is None:
             return own
-        left = run.deployment.started_at + self._deadlines.deployment - scene.now()
+        left = run.deployment.started_at + self._for(scene).deployment - scene.now()
         return max(min(own, left), timedelta(0))
+
+    def _own_deadline(self, run: Run, scene: Scene, stage: Stage) -> timedelta:
+        deadlines = self._for(scene)
+        if stage is not Stage.VERIFY:
+            found: timedelta = getattr(deadlines, stage.value)
+            return found
+        asked = timedelta(seconds=scene.settings(run.deployment).health_timeout_s)
+        return max(asked, deadlines.verify) if deadlines.verify is not None else asked
+
+    def _for(self, scene: Scene) -> Deadlines:
+        return self._deadlines_of.get(scene.project.target, self._deadlines)
 
     async def _fail(self, run: Run, scene: Scene, stage: Stage, fault: Exception) -> None:
         error = _explained(fault)
@@ -153,6 +165,11 @@ class Deploy:
         if not isinstance(fault, KlepaasError):
             log.error("stage_crashed", stage=stage, exc_info=fault)
         away = isinstance(error, DeadlinePassed | Unavailable)
+        if away and stage in OUTSIDE_STAGES and self._steps.running.may_go_on(run, scene):
+            log.warning("deployment_status_polling_timeout", stage=stage)
+            message = f"{error.message} The target may still carry it out; klepaas looks again until it is known."
+            await run.record(*run.deployment.lose_sight(stage, code=error.code, message=message))
+            return
         if away and stage in OUTSIDE_STAGES and not await scene.can_be_asked():
             await run.record(
                 *run.deployment.lose_sight(
@@ -162,7 +179,8 @@ class Deploy:
                 )
             )
             return
-        if isinstance(error, DeadlinePassed) and (better := self._steps.running.too_late(run)):
+        limit_s = self._own_deadline(run, scene, stage).total_seconds()
+        if isinstance(error, DeadlinePassed) and (better := self._steps.running.too_late(run, limit_s)):
             error = NotHealthy(better, hint="Its last lines and the answers to the probe are in the evidence.")
         evidence = {**error.evidence, **(await self._steps.running.evidence(run, scene, stage))}
         failure = Failure(
@@ -186,6 +204,9 @@ class Deploy:
     async def _settle(self, run: Run, scene: Scene) -> None:
         """Look at a deployment whose outcome is unknown; end it by what is seen, or look again later."""
         await self._reached("settle.started")
+        if isinstance(scene.target, KeepsRunning):
+            await self._settle_by_looking(run, scene, scene.target)
+            return
         seen = await self._steps.running.settled(scene, run, timeout=timedelta(seconds=SETTLE_FOR_S))
         if seen is None:
             await run.look_again_in(SETTLE_EVERY)
@@ -195,6 +216,28 @@ class Deploy:
             failure = run.deployment.failure
             assert failure is not None
             await run.record(*run.deployment.give_up(Stage(failure.stage), failure))
+            await self._give_back(run, scene)
+
+    async def _settle_by_looking(self, run: Run, scene: Scene, target: KeepsRunning) -> None:
+        """The same for a target that moves its traffic itself."""
+        running = self._steps.running
+        seen = await running.outcome(scene, run, target, timeout=timedelta(seconds=SETTLE_FOR_S))
+        if seen is None:
+            await run.look_again_in(SETTLE_EVERY)
+        elif seen.health is Health.HEALTHY:
+            if run.deployment.live_at is None:
+                await run.record(*await running.proven(scene, run, target, seen))
+            await run.record(*run.deployment.succeed())
+        else:
+            failure = run.deployment.failure
+            assert failure is not None
+            told = replace(
+                failure,
+                code=NotHealthy.code,
+                message=f"The deployment turned out to have failed: {seen.detail}",
+                evidence={**failure.evidence, "observation": seen.as_dict()},
+            )
+            await run.record(*run.deployment.give_up(Stage(failure.stage), told))
             await self._give_back(run, scene)
 
     def _poisoned(self, run: Run) -> Failure:

@@ -126,7 +126,7 @@ class Making:
         return (ProjectFileRead(settings=dict(found.settings)),)
 
     async def _built(self, scene: Scene, settings: ProjectSettings, commit_sha: str) -> Image | None:
-        return await self.context.builder.find(
+        return await self.context.builder_of(scene.project.target).find(
             scene.app, commit_sha, dockerfile=settings.dockerfile, context=settings.context
         )
 
@@ -142,7 +142,7 @@ class Making:
         )
         writer = self.context.logs.writer(run.deployment.id, run.deployment.fence)
         try:
-            return await self.context.builder.build(request, writer.write)
+            return await self.context.builder_of(scene.project.target).build(request, writer.write)
         finally:
             await writer.close()
 

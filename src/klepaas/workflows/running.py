@@ -19,17 +19,17 @@ from klepaas.domain.events import (
     TrafficShiftDecided,
     TrafficShifted,
 )
-from klepaas.domain.observation import Health, SwitchCertificate, TrafficAnswer
+from klepaas.domain.observation import Health, Observation, SwitchCertificate, TrafficAnswer
 from klepaas.domain.release import Release
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import ImageMissing, NotFound, Outside
 from klepaas.operations.context import Context
-from klepaas.targets.protocol import KeepsWarm, ShiftsTraffic
+from klepaas.targets.protocol import KeepsRunning, KeepsWarm, ShiftsTraffic
 from klepaas.workflows.engine import Run
 from klepaas.workflows.outcome import OnRetry, Outcome, until_done
 from klepaas.workflows.prober import Prober
 from klepaas.workflows.scene import Scene
-from klepaas.workflows.verification import GOOD_IN_A_ROW, GOOD_WHEN_WARM, Verification
+from klepaas.workflows.verification import GOOD_AT_ONCE, GOOD_IN_A_ROW, Verification
 
 TAIL_LINES = 200
 DEFAULT_PORT = 8080
@@ -59,22 +59,28 @@ class Running:
             )
             await run.record(created)
         variables = await self.context.releases.variables(release.id)
-        door = scene.target
+        door, deployment_id = scene.target, run.deployment.id
+
+        async def apply() -> None:
+            await scene.target.apply(scene.app, release, variables, deployment_id=deployment_id)
+
         if isinstance(door, ShiftsTraffic):
             # Opened while the release starts: a new app's front door takes as long as its container.
             await asyncio.gather(
-                until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry),
+                until_done(apply, on_retry),
                 until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry),
             )
         else:
-            await until_done(lambda: scene.target.apply(scene.app, release, variables), on_retry)
+            await until_done(apply, on_retry)
         warm = scene.before.warm_release_id == release.id
         return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
-        enough = GOOD_WHEN_WARM if scene.before.warm_release_id == release.id else GOOD_IN_A_ROW
-        verification = self._verifications[run.deployment.id] = Verification(scene, release, enough)
+        is_proven_once = scene.before.warm_release_id == release.id or isinstance(scene.target, KeepsRunning)
+        enough = GOOD_AT_ONCE if is_proven_once else GOOD_IN_A_ROW
+        verification = Verification(scene, release, enough, deployment_id=run.deployment.id)
+        self._verifications[run.deployment.id] = verification
         seen = await verification.healthy()
         self._verifications.pop(run.deployment.id, None)
         if seen.image_digest != release.image_digest:
@@ -83,7 +89,11 @@ class Running:
                 hint="Somebody replaced it; deploy again.",
             )
         healthy = ReleaseHealthy(release_id=release.id, observation=seen.as_dict(), probes=verification.probes)
-        return Outcome(events=(healthy, _decision(scene, release)), detail=f"{verification.probes} probes")
+        events: tuple[Event, ...] = (healthy, *_decision(scene, run.deployment, release))
+        if isinstance(scene.target, KeepsRunning):
+            # It has moved its traffic already: what was seen is the proof.
+            events += (_shifted(scene, scene.target, release, seen),)
+        return Outcome(events=events, detail=f"{verification.probes} probes")
 
     async def promote(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
@@ -133,10 +143,15 @@ class Running:
                     found["last_lines"] = list(await scene.target.tail(scene.app, release, TAIL_LINES))
         return found
 
-    def too_late(self, run: Run) -> str | None:
+    def too_late(self, run: Run, limit_s: float) -> str | None:
         """The better sentence for a deadline that passed while waiting for health."""
         verification = self._verifications.get(run.deployment.id)
-        return verification.too_late() if verification else None
+        return verification.too_late(limit_s) if verification else None
+
+    def may_go_on(self, run: Run, scene: Scene) -> bool:
+        """Whether the target may still carry out what it was told, after our deadline."""
+        verification = self._verifications.get(run.deployment.id)
+        return isinstance(scene.target, KeepsRunning) and (verification is None or verification.is_open)
 
     async def settled(self, scene: Scene, run: Run, *, timeout: timedelta) -> TrafficAnswer | None:
         """What answers now at the front door of an app whose deployment is unknown; None: still nobody can say."""
@@ -151,6 +166,23 @@ class Running:
                     await door.shift(scene.app, await self._known_release(run.deployment))
                 return await door.answering(scene.app, scene.settings(run.deployment).health_path)
         return None
+
+    async def outcome(self, scene: Scene, run: Run, target: KeepsRunning, *, timeout: timedelta) -> Observation | None:
+        """What became of a deployment whose outcome is unknown, on a target that goes on by itself; None: nobody can
+        say yet."""
+        if run.deployment.release_id is None:
+            return Observation(at=scene.now(), health=Health.ABSENT, detail="Nothing was started.")
+        release = await self._known_release(run.deployment)
+        with suppress(Outside, TimeoutError):
+            async with asyncio.timeout(timeout.total_seconds()):
+                seen = await target.settle(scene.app, release, deployment_id=run.deployment.id)
+                return None if seen.health in {Health.STARTING, Health.UNKNOWN} else seen
+        return None
+
+    async def proven(self, scene: Scene, run: Run, target: KeepsRunning, seen: Observation) -> tuple[Event, ...]:
+        """What is to be recorded of a release that turned out to be live."""
+        release = await self._known_release(run.deployment)
+        return (*_decision(scene, run.deployment, release), _shifted(scene, target, release, seen))
 
     async def _release(self, run: Run, scene: Scene) -> Release:
         deployment = run.deployment
@@ -228,16 +260,25 @@ class Running:
         # The live one may be proven already (after a rollback) or not yet: it does not count as an earlier one.
         earlier = [release for release in proven if release.id != live][: scene.project.settings.keep_releases]
         kept = {release.image_digest for release in (*earlier, current) if release is not None}
-        await self.context.builder.collect(scene.app, kept)
+        await self.context.builder_of(scene.project.target).collect(scene.app, kept)
 
 
-def _decision(scene: Scene, release: Release) -> TrafficShiftDecided:
-    """The record's word that this release is to be live. The front door follows the record, also after a crash."""
-    return TrafficShiftDecided(
+def _decision(scene: Scene, deployment: Deployment, release: Release) -> tuple[Event, ...]:
+    """The record's word that this release is to be live, unless it says so already. The front door follows the
+    record, also after a crash."""
+    if scene.before.live_deployment_id == deployment.id:
+        return ()
+    decided = TrafficShiftDecided(
         release_id=release.id,
         previous_release_id=scene.before.live_release_id,
         previous_deployment_id=scene.before.live_deployment_id,
     )
+    return (decided,)
+
+
+def _shifted(scene: Scene, target: KeepsRunning, release: Release, seen: Observation) -> TrafficShifted:
+    urls = target.urls(scene.app, scene.project.settings.hosts)
+    return TrafficShifted(release_id=release.id, evidence=seen.as_dict(), urls=urls)
 
 
 def _over_budget(certificate: SwitchCertificate, scene: Scene) -> Failure | None:

@@ -72,7 +72,7 @@ async def scene_of(context: Context, run: Run) -> Scene:
         project=project,
         app=state.app,
         before=state,
-        target=context.targets[project.target],
+        target=context.target_of(project.target),
         earlier=earlier,
         credential=credential,
         now=context.clock.now,

@@ -17,8 +17,9 @@ LONGEST_REST_S = 0.25
 """Every 15 ms for two seconds, then slower up to 250 ms: readiness is seen about 2 ms after it comes, and an app
 that boots for a minute is asked some 250 times."""
 GOOD_IN_A_ROW = 2
-GOOD_WHEN_WARM = 1
-"""A thawed release was healthy before: one answer shows that it still is."""
+GOOD_AT_ONCE = 1
+"""A thawed release was healthy before: one answer shows that it still is. A target that rolls out by itself has
+waited for it already."""
 RESTARTS = 3
 """A container that ended this often while it started will not start."""
 ANSWERS_KEPT = 20
@@ -31,6 +32,7 @@ class Verification:
     scene: Scene
     release: Release
     good_in_a_row: int = GOOD_IN_A_ROW
+    deployment_id: str | None = None
     last: Observation | None = None
     probes: int = 0
     answers: list[dict[str, Any]] = field(default_factory=list)
@@ -39,7 +41,7 @@ class Verification:
         """The observation that proves it. Errors: NotHealthy when it cannot become healthy any more."""
         began, rest, good = time.monotonic(), FIRST_REST_S, 0
         while True:
-            seen = await self.scene.target.observe(self.scene.app, self.release)
+            seen = await self.scene.target.observe(self.scene.app, self.release, deployment_id=self.deployment_id)
             self._keep(seen)
             good = good + 1 if seen.health is Health.HEALTHY else 0
             if good >= self.good_in_a_row:
@@ -56,9 +58,14 @@ class Verification:
             return {}
         return {"observation": self.last.as_dict(), "probe_answers": self.answers, "probes": self.probes}
 
-    def too_late(self) -> str:
+    @property
+    def is_open(self) -> bool:
+        """Whether the last look saw neither a good end nor a bad one."""
+        return self.last is None or self.last.health in {Health.STARTING, Health.UNKNOWN}
+
+    def too_late(self, limit_s: float) -> str:
         """The sentence for a release that was not healthy in time."""
-        limit = f"{self.release.settings.health_timeout_s:g} s"
+        limit = f"{limit_s:g} s"
         why = self.last.detail if self.last and self.last.detail else "nothing was seen of it"
         return f"The new release did not become healthy within {limit}: {why}"
 

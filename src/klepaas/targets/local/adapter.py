@@ -109,7 +109,9 @@ class LocalTarget:
         refuse_replicas(release)
         return plan_of(app, release)
 
-    async def apply(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+    async def apply(
+        self, app: App, release: Release, variables: Mapping[str, str], *, deployment_id: str | None = None
+    ) -> None:
         """As the protocol says. Errors: ImageMissing; NotHealthy when the engine cannot start the container at
         all; Rejected when no port is free or a stranger has the container's name."""
         refuse_replicas(release)
@@ -131,7 +133,7 @@ class LocalTarget:
             hint="See whether other programs hold the ports of KLEPAAS_DOCKER__PORT_RANGE.",
         )
 
-    async def observe(self, app: App, release: Release) -> Observation:
+    async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         try:
             found = await self._find(app, release)
             if found is None:
