@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,12 +28,13 @@ from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake, decide
 from klepaas.operations.past import NoProvider, Past, Provider
-from klepaas.operations.ports import Lost
+from klepaas.operations.ports import Lost, Pipelines
 from klepaas.settings import EngineSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
 from klepaas.storage.apps import AppTable
 from klepaas.storage.branches import BranchTable
 from klepaas.storage.build_logs import BuildLogFiles
+from klepaas.storage.chains import ChainTable
 from klepaas.storage.connections import ConnectionTable
 from klepaas.storage.database import Database
 from klepaas.storage.deliveries import DeliveryTable
@@ -176,7 +177,11 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         owners=OwnerTable(database),
         tokens=TokenTable(database),
         runs=ProviderRunTable(database, clock),
-        past=Past(imported=ImportedTable(database), record=RecordTable(database), provider=_past_provider(settings, stack)),
+        past=Past(
+            imported=ImportedTable(database),
+            record=RecordTable(database),
+            provider=_past_provider(settings, stack),
+        ),
         logs=BuildLogFiles(home.build_logs, clock),
         feed=LiveFeed(deployments),
         runner=runner,
@@ -205,6 +210,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         public_url=settings.public_url,
         main_branch=settings.github_branch_main,
         local_repositories=settings.local_repositories,
+        pipelines=_pipelines(settings, database, stack),
     )
 
     async def scene(run: Run) -> Scene:
@@ -414,6 +420,19 @@ def _github_app(settings: Settings, stored: GitHubAppTable) -> CurrentApp:
     if settings.github_app_id is not None and key is not None:
         given = GitHubApp(app_id=settings.github_app_id, private_key=key, webhook_secret=app_secret)
     return CurrentApp(stored, given, app_secret=app_secret, legacy_secret=opened(settings.github_webhook_secret))
+
+
+def _pipelines(settings: Settings, database: Database, stack: AsyncExitStack) -> Mapping[str, Pipelines]:
+    """By the name of their target."""
+    ncp = settings.ncp
+    if ncp.access_key is None or ncp.secret_key is None:
+        return {}
+    from klepaas.targets.ncp.chain import Chains
+    from klepaas.targets.ncp.client import NcpClient
+
+    client = NcpClient.of(ncp)
+    stack.push_async_callback(client.close)
+    return {"ncp": Chains(client, ncp, ChainTable(database))}
 
 
 def _past_provider(settings: Settings, stack: AsyncExitStack) -> Provider:

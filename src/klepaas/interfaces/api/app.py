@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from klepaas import __version__
 from klepaas.interfaces.api import errors
 from klepaas.interfaces.api.body_limit import BodyLimit
+from klepaas.interfaces.api.compat import hybrid
 from klepaas.interfaces.api.door import Door, Guarded, Passes
 from klepaas.interfaces.api.metrics import Metrics
 from klepaas.interfaces.api.request_line import RequestLine
@@ -19,6 +20,7 @@ from klepaas.interfaces.api.v1 import (
     github_app,
     health,
     metrics,
+    pipelines,
     projects,
     rollbacks,
     tokens,
@@ -36,12 +38,14 @@ ROUTERS = (
     health.router,
     metrics.router,
     projects.router,
+    pipelines.router,
     deployments.router,
     rollbacks.router,
     connections.router,
     tokens.router,
     github_app.router,
     deliveries.router,
+    hybrid.router,
     document,
 )
 """Every route there is, each under its full path: what the tenancy and scope walks of the tests go through."""

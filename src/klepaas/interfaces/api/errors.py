@@ -93,16 +93,12 @@ def status_of(error: KlepaasError) -> int:
     return next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
 
 
+def fields_of(error: KlepaasError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, "hint": error.hint, "evidence": error.evidence}
+
+
 def error_response(error: KlepaasError, request_id: str) -> Response:
-    body = {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "evidence": error.evidence,
-            "request_id": request_id,
-        }
-    }
+    body = {"error": {**fields_of(error), "request_id": request_id}}
     content = to_json(body, inf_nan_mode="null", fallback=str)
     return Response(content, status_code=status_of(error), headers=_headers(error), media_type="application/json")
 

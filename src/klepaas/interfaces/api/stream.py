@@ -12,11 +12,12 @@ import structlog
 from pydantic_core import to_json
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from klepaas.errors import Invalid, NotFound, Unavailable
+from klepaas.errors import Invalid, KlepaasError, NotFound, Unavailable
 from klepaas.interfaces.api.door import Door, Pass
+from klepaas.interfaces.api.errors import fields_of
 from klepaas.interfaces.api.v1.answers import event_fields
 from klepaas.operations import queries
-from klepaas.operations.ports import LogLine
+from klepaas.operations.ports import LogLine, Tell
 
 log = structlog.get_logger()
 
@@ -96,6 +97,44 @@ async def runtime_log(
             yield _frame({}, event="gap")
         if new:
             yield b"".join(_frame({"text": text}, event="line") for text in new)
+
+
+async def progress(
+    work: Callable[[Tell], Awaitable[T]], shown: Callable[[T], dict[str, Any]]
+) -> AsyncGenerator[bytes, None]:
+    """Frames of work that tells sentences: `change` for each, then `end` with its result, or `error`.
+
+    What it refuses with before the first sentence is raised here, so that it has a status of its own. Whoever goes
+    away ends the work."""
+    told: asyncio.Queue[str | None] = asyncio.Queue()  # None: the work is over
+    doing = asyncio.ensure_future(work(told.put))
+    doing.add_done_callback(lambda _: told.put_nowait(None))
+    try:
+        first = await told.get()
+        if first is None:
+            doing.result()
+    except asyncio.CancelledError:
+        doing.cancel()
+        raise
+    return _told(doing, first, told, shown)
+
+
+async def _told(
+    doing: "asyncio.Future[T]",
+    text: str | None,
+    told: "asyncio.Queue[str | None]",
+    shown: Callable[[T], dict[str, Any]],
+) -> AsyncGenerator[bytes, None]:
+    try:
+        while text is not None:
+            yield _frame({"text": text}, event="change")
+            text = await told.get()
+        try:
+            yield _frame(shown(doing.result()), event="end")
+        except KlepaasError as error:
+            yield _frame(fields_of(error), event="error")
+    finally:
+        doing.cancel()
 
 
 def new_lines(before: Sequence[str], now: Sequence[str], *, window: int) -> tuple[Sequence[str], bool]:

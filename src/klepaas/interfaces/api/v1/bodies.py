@@ -17,9 +17,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT)]
 """What it may mean is for the operation to say."""
 
 
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class Storable(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, body: Any) -> Any:
@@ -34,6 +32,10 @@ class Body(BaseModel):
                 case list() as items:
                     left.extend(items)
         return body
+
+
+class Body(Storable):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class NewProject(Body):

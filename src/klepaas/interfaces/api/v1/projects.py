@@ -11,10 +11,13 @@ from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheC
 from klepaas.interfaces.api.v1.answers import ProjectAnswer, ProjectList, RuntimeLog, StatusAnswer, VariableNames
 from klepaas.interfaces.api.v1.bodies import NewProject, ProjectChanges, VariableChanges
 from klepaas.interfaces.api.v1.parameters import PREFIX, Environment, ProjectReference, refusals, streamed
-from klepaas.operations import projects, queries
+from klepaas.operations import pipelines, projects, queries
 
 router = APIRouter(prefix=f"{PREFIX}/projects", tags=["projects"], route_class=Guarded)
 
+WithPipeline = Annotated[
+    bool, Query(description="Take down the chain that builds and deploys it at its provider, too.")
+]
 LogLines = Annotated[int, Query(ge=1, le=10_000, description="How many of the last lines.", examples=[200])]
 
 
@@ -63,10 +66,15 @@ async def configure(
     return ProjectAnswer.of(await projects.configure(context, actor, project, change))
 
 
-@router.delete("/{project}", status_code=204, responses=refusals(403, 404, 409))
-async def retire(project: ProjectReference, context: TheContext, actor: CurrentActor) -> None:
+@router.delete("/{project}", status_code=204, responses=refusals(403, 404, 409, 502))
+async def retire(
+    project: ProjectReference, context: TheContext, actor: CurrentActor, with_pipeline: WithPipeline = False
+) -> None:
     """Take the project and everything it runs away. Its history stays."""
-    await projects.retire(context, actor, project)
+    if with_pipeline:
+        await pipelines.retire(context, actor, project)
+    else:
+        await projects.retire(context, actor, project)
 
 
 @router.get("/{project}/status", responses=refusals(404))
