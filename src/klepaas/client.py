@@ -193,6 +193,15 @@ class Client:
     async def build_log(self, deployment_id: str, *, after: str | None = None, limit: int = 1000) -> dict[str, Any]:
         return await self._ask("GET", "deployments", deployment_id, "logs", query={"after": after, "limit": limit})
 
+    # The history as a whole.
+
+    async def import_history(self, **fields: Any) -> dict[str, Any]:
+        """Fields: source, deployments, projects, owner, apply; see the API. Without `apply` nothing is written."""
+        return await self._ask("POST", "history", "imports", body=_given(fields))
+
+    async def check_history(self, *, project: str | None = None) -> dict[str, Any]:
+        return await self._ask("GET", "history", "check", query={"project": project})
+
     # Rollbacks.
 
     async def candidates(self, project: str, *, environment: str | None = None) -> list[dict[str, Any]]:

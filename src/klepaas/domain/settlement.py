@@ -38,6 +38,7 @@ class Source(StrEnum):
 class PastRun:
     """A run in the provider's history. `outcome` is None while it goes on; `word` is the provider's own."""
 
+    id: str
     what: str
     """For people: `SourceDeploy run 80123`."""
     outcome: Outcome | None
@@ -82,6 +83,11 @@ def settle(rows: Sequence[OldRow], seen: PastSeen, now: datetime) -> Mapping[str
     }
 
 
+def own_runs(rows: Sequence[OldRow], runs: Sequence[PastRun]) -> Mapping[str, PastRun]:
+    """By old id: those that belong to a row, beyond doubt."""
+    return {old_id: match.run for old_id, match in _matched(rows, runs).items() if match.run is not None}
+
+
 @dataclass(frozen=True)
 class _Match:
     """`run` when exactly one is meant; `near` all that began around the row."""
@@ -110,10 +116,10 @@ def _is_near(row: OldRow, run: PastRun) -> bool:
 
 def _by_run(row: OldRow, match: _Match) -> Settlement | None:
     run = match.run
-    if run is None or run.outcome not in {Outcome.SUCCEEDED, Outcome.FAILED}:
+    if run is None or run.outcome is None or run.ended_at is None:
         return None
     succeeded = run.outcome is Outcome.SUCCEEDED
-    started = row.started_at if row.started_at and run.ended_at and row.started_at <= run.ended_at else run.began_at
+    started = row.started_at if row.started_at and row.started_at <= run.ended_at else run.began_at
     return Settlement(
         outcome=run.outcome,
         by=Source.PROVIDER,
@@ -177,7 +183,8 @@ def _why(row: OldRow, match: _Match, seen: PastSeen) -> str:
     if row.began_at is None:
         return "Nothing says when it began, so no run at the provider can be told to be its own."
     if match.run is not None:
-        return f"{match.run.what} says {match.run.word!r}, which is no end."
+        missing = "and not when it ended" if match.run.outcome is not None else "which is no end"
+        return f"{match.run.what} says {match.run.word!r}, {missing}."
     if match.near:
         names = ", ".join(run.what for run in match.near[:5])
         return f"More than one deployment and run began around it, and none says whose it was: {names}."

@@ -17,6 +17,9 @@ class ImportedHistory(Protocol):
     async def known(self, keys: Collection[str]) -> Mapping[str, Imported]:
         """By key."""
 
+    async def by_old_id(self, owner_id: str, repository: str, old_ids: Collection[str]) -> Mapping[str, str]:
+        """Old id → id of the imported deployment, the first one's for a twin."""
+
     async def keep(self, found: Sequence[Imported]) -> int:
         """Write those that are new, and what became known of unknown ones. Returns how many rows that changed."""
 
@@ -58,6 +61,9 @@ class Provider(Protocol):
     async def runs(self, *, build_project_id: str | None, deploy_project_id: str, since: datetime | None) -> PastRuns:
         """Errors: Outside."""
 
+    async def ended_at(self, deploy_project_id: str, run: PastRun) -> datetime | None:
+        """Its history tells only of single runs when they ended. Errors: Outside."""
+
     async def digest(self, image_ref: str) -> str | None:
         """Of an image in the registry; None when the registry says that it has none. Errors: Outside, Invalid."""
 
@@ -68,8 +74,20 @@ class NoProvider:
     async def runs(self, *, build_project_id: str | None, deploy_project_id: str, since: datetime | None) -> PastRuns:
         raise _nobody()
 
+    async def ended_at(self, deploy_project_id: str, run: PastRun) -> datetime | None:
+        raise _nobody()
+
     async def digest(self, image_ref: str) -> str | None:
         raise _nobody()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """All of it."""
+
+    imported: ImportedHistory
+    record: Record
+    provider: Provider
 
 
 def _nobody() -> Rejected:

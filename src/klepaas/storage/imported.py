@@ -37,6 +37,14 @@ class ImportedTable:
                 found += [_imported(row) for row in await connection.execute(query)]
         return {each.key: each for each in found}
 
+    async def by_old_id(self, owner_id: str, repository: str, old_ids: Collection[str]) -> Mapping[str, str]:
+        query = sa.select(i.old_id, sa.func.coalesce(i.twin_of, i.id)).where(
+            i.owner_id == owner_id, i.repository == repository, i.old_id.in_(list(old_ids)[:KEYS_AT_ONCE])
+        )
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(i.number))
+            return {row[0]: row[1] for row in rows}
+
     async def keep(self, found: Sequence[Imported]) -> int:
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         changed = 0
@@ -50,7 +58,7 @@ class ImportedTable:
                     set_={name: value for name, value in row.items() if name not in _ONCE},
                     where=sa.and_(i.outcome == Outcome.UNKNOWN, i.owner_id == each.owner_id),
                 )
-                changed += (await connection.execute(again)).rowcount
+                changed += (await connection.execute(again.returning(i.number))).first() is not None
         return changed
 
     async def of_repository(

@@ -30,6 +30,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{API}/connections/{{connection_id}}/verify"): {"repository": "acme/secret"},
     ("POST", f"{API}/tokens"): {"name": "more", "scope": "read"},
     ("POST", f"{API}/github/app"): {"code": "c0de"},
+    ("POST", f"{API}/history/imports"): {"source": "old.db", "deployments": []},
     ("POST", f"{API}/ncp/pipeline/create"): {"owner": "octo", "repo": "new"},
 }
 """A good body for every route that takes one; a route without would be refused for the wrong reason."""

@@ -19,6 +19,7 @@ from klepaas.interfaces.api.v1 import (
     deployments,
     github_app,
     health,
+    history,
     metrics,
     pipelines,
     projects,
@@ -45,6 +46,7 @@ ROUTERS = (
     tokens.router,
     github_app.router,
     deliveries.router,
+    history.router,
     hybrid.router,
     document,
 )

@@ -10,14 +10,13 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # Typer keeps Click's errors to itself
 
 from klepaas.errors import Invalid, KlepaasError, Outside
-from klepaas.interfaces.cli import complaint, connections, env, exit_codes, github, projects, tokens
+from klepaas.interfaces.cli import complaint, connections, env, exit_codes, github, history, projects, tokens
 from klepaas.interfaces.cli.cancel import cancel
 from klepaas.interfaces.cli.check import check
 from klepaas.interfaces.cli.demo import demo
 from klepaas.interfaces.cli.deploy import deploy
 from klepaas.interfaces.cli.doctor import doctor
 from klepaas.interfaces.cli.exit_codes import ExitCode
-from klepaas.interfaces.cli.history import history
 from klepaas.interfaces.cli.login import login, logout
 from klepaas.interfaces.cli.logs import logs
 from klepaas.interfaces.cli.rollback import rollback
@@ -41,7 +40,6 @@ for verb, panel in (
     (rollback, _SHIP),
     (cancel, _SHIP),
     (status, _LOOK),
-    (history, _LOOK),
     (logs, _LOOK),
     (doctor, _LOOK),
     (check, _LOOK),
@@ -53,6 +51,7 @@ for verb, panel in (
     (version, _LOOK),
 ):
     app.command(rich_help_panel=panel)(verb)
+app.add_typer(history.app, name="history", rich_help_panel=_LOOK)
 app.add_typer(projects.app, name="projects", rich_help_panel=_SET_UP)
 app.add_typer(env.app, name="env", rich_help_panel=_SET_UP)
 app.add_typer(connections.app, name="connections", rich_help_panel=_SET_UP)

@@ -1,15 +1,38 @@
-"""`klepaas history`: the deployments of a project."""
+"""`klepaas history`: the deployments of a project; taking over an older system's; looking for contradictions.
+
+`klepaas history PROJECT` is `klepaas history list PROJECT`, which also reaches a project named like one of the
+verbs here."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from typer._click.core import Context  # Typer keeps Click to itself
+from typer.core import TyperGroup
 
 from klepaas.interfaces.cli import words
+from klepaas.interfaces.cli.check_history import check
+from klepaas.interfaces.cli.import_history import import_
 from klepaas.interfaces.cli.options import Environment, Json, ProjectName, Quiet
 from klepaas.interfaces.cli.screen import Screen
 
 
+class ListByDefault(TyperGroup):
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """What begins with none of the verbs is a project's name or an option of `list`."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=ListByDefault,
+    help="List the deployments of a project (klepaas history PROJECT), newest first.",
+    subcommand_metavar="PROJECT | COMMAND [ARGS]...",
+)
+
+
+@app.command("list")
 def history(
     project: ProjectName,
     environment: Environment = None,
@@ -47,3 +70,7 @@ def history(
     screen.table(["NUMBER", "ID", "STATUS", "COMMIT", "WHEN", "TOOK", "TRIGGER", "MESSAGE"], rows, styles)
     if page.get("next_before"):
         screen.say(f"Older ones: klepaas history {project} --before {page['next_before']}")
+
+
+app.command("import")(import_)
+app.command("check")(check)

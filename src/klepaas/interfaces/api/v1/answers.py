@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict
 from klepaas.domain.connection import Connection, ConnectionKind
 from klepaas.domain.deployment import Deployment, Failure
 from klepaas.domain.events import Recorded
+from klepaas.domain.imported import Imported
 from klepaas.domain.observation import Health
 from klepaas.domain.project import Project
 from klepaas.domain.release import Release
+from klepaas.domain.settlement import Outcome, Source
 from klepaas.domain.status import Stage, Status
 from klepaas.operations.ports import LogLine, Submission, Token, WatchedChange
 from klepaas.operations.queries import AppStatus
@@ -124,6 +126,35 @@ class FailureAnswer(Answer):
         )
 
 
+class ImportedAnswer(Answer):
+    """What is known of a deployment that an older system made."""
+
+    old_id: str
+    source: str
+    """Which database it came from."""
+    settled_by: Source
+    """`provider`: Naver Cloud's own history says how it ended; `record`: the older system wrote it down without
+    contradicting itself; `nobody`: unknown, and no end until an import of the same database learns more."""
+    reason: str
+    findings: list[str]
+    """What was wrong with its row."""
+    originals: list[dict[str, Any]]
+    """The row word for word; the newest last when it had changed between two imports."""
+    imported_at: datetime
+
+    @classmethod
+    def of(cls, imported: Imported) -> "ImportedAnswer":
+        return cls(
+            old_id=imported.old_id,
+            source=imported.source,
+            settled_by=imported.settled_by,
+            reason=imported.reason,
+            findings=[each.text for each in imported.findings],
+            originals=[dict(each) for each in imported.originals],
+            imported_at=imported.imported_at,
+        )
+
+
 class DeploymentAnswer(Answer):
     model_config = ConfigDict(
         json_schema_extra={
@@ -168,6 +199,7 @@ class DeploymentAnswer(Answer):
                     "evidence": {"answer": {"status": 200}},
                     "urls": ["http://127.0.0.1:20000"],
                     "note": "",
+                    "imported": None,
                 }
             ]
         }
@@ -195,7 +227,8 @@ class DeploymentAnswer(Answer):
     release_id: str | None
     image_digest: str | None
     image_ref: str | None
-    created_at: datetime
+    created_at: datetime | None
+    """Null only where an older system did not say it."""
     started_at: datetime | None
     live_at: datetime | None
     """When the new release was first seen answering through the front door."""
@@ -209,6 +242,47 @@ class DeploymentAnswer(Answer):
     evidence: dict[str, Any]
     urls: list[str]
     note: str
+    imported: ImportedAnswer | None = None
+    """Of a deployment that an older system made: its number is below zero and nothing works on it, whatever its
+    status."""
+
+    @classmethod
+    def of_past(cls, imported: Imported, project: Project) -> "DeploymentAnswer":
+        began, ended = imported.started_at, imported.completed_at
+        return cls(
+            id=imported.id,
+            number=imported.number,
+            project=ProjectName(id=project.id, name=project.name),
+            environment=imported.environment or "",
+            status=Status(imported.outcome.value),
+            stage=None,
+            branch="",
+            commit_sha=imported.commit_sha or None,
+            commit_message=imported.commit_message,
+            commit_author="",
+            trigger="older system",
+            actor=imported.source,
+            pull_request=None,
+            delivery_id=None,
+            is_rollback=imported.is_rollback,
+            rollback_of=imported.rollback_from,
+            release_id=None,
+            image_digest=imported.image_digest,
+            image_ref=imported.image_ref,
+            created_at=imported.created_at,
+            started_at=began,
+            live_at=imported.deployed_at,
+            finished_at=ended,
+            duration_s=round((ended - began).total_seconds(), 3) if began and ended else None,
+            stages=[],
+            failure=_past_failure(imported),
+            superseded_by=None,
+            cancelled_by=None,
+            evidence=dict(imported.evidence),
+            urls=[],
+            note=imported.reason,
+            imported=ImportedAnswer.of(imported),
+        )
 
     @classmethod
     def of(cls, deployment: Deployment, project: Project) -> "DeploymentAnswer":
@@ -248,8 +322,16 @@ class DeploymentAnswer(Answer):
         )
 
 
+def _past_failure(imported: Imported) -> FailureAnswer | None:
+    if imported.outcome is not Outcome.FAILED:
+        return None
+    message = imported.error_message or imported.reason
+    return FailureAnswer(stage="", code="failed_in_older_system", message=message, hint="", evidence={})
+
+
 class DeploymentList(Answer):
     deployments: list[DeploymentAnswer]
+    """Our own, then those that an older system made before."""
     next_before: int | None
     """Give it as `before` to read on; null at the end."""
 

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from klepaas.domain.actor import Actor
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.project import Project
+from klepaas.domain.settlement import Outcome
 from klepaas.domain.status import Status
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheContext, TheDoor, WantsStream
@@ -35,13 +36,19 @@ from klepaas.interfaces.api.v1.parameters import (
     refusals,
     streamed,
 )
-from klepaas.operations import deployments, projects, queries
+from klepaas.operations import deployments, past_deployments, projects, queries
 from klepaas.operations.context import Context
 
 router = APIRouter(prefix=PREFIX, tags=["deployments"], route_class=Guarded)
 
 Before = Annotated[
-    int | None, Query(ge=0, le=stream.LARGEST_SEQ, description="Only deployments with a lower number.", examples=[12])
+    int | None,
+    Query(
+        ge=-stream.LARGEST_SEQ,
+        le=stream.LARGEST_SEQ,
+        description="Only deployments with a lower number; go on with `next_before`.",
+        examples=[12],
+    ),
 ]
 Statuses = Annotated[list[Status] | None, Query(description="May be given several times.")]
 HistoryLimit = Annotated[int, Query(ge=1, le=200, examples=[50])]
@@ -84,7 +91,8 @@ async def history(
     before: Before = None,
     limit: HistoryLimit = 50,
 ) -> DeploymentList:
-    """Newest first."""
+    """Newest first. What an older system made comes after our own, under numbers below zero."""
+    of = await projects.find(context, actor, project)
     found = await queries.history(
         context,
         actor,
@@ -94,15 +102,25 @@ async def history(
         before_number=before,
         limit=limit,
     )
-    of = await projects.find(context, actor, project)
-    return DeploymentList(
-        deployments=[DeploymentAnswer.of(each, of) for each in found],
-        next_before=found[-1].number if len(found) == limit else None,
-    )
+    shown = [DeploymentAnswer.of(each, of) for each in found]
+    outcomes = [each for each in Outcome if each.value in (status or ())]
+    if outcomes or not status:
+        past = await past_deployments.of_project(
+            context,
+            of,
+            environment=environment,
+            outcomes=outcomes,
+            before_number=before,
+            limit=limit - len(shown),
+        )
+        shown += [DeploymentAnswer.of_past(each, of) for each in past]
+    return DeploymentList(deployments=shown, next_before=shown[-1].number if len(shown) == limit else None)
 
 
 @router.get("/deployments/{deployment_id}", responses=refusals(404))
 async def show(deployment_id: DeploymentId, context: TheContext, actor: CurrentActor) -> DeploymentAnswer:
+    if (found := await past_deployments.find(context, actor, deployment_id)) is not None:
+        return DeploymentAnswer.of_past(found.imported, found.project)
     deployment = await deployments.find(context, actor, deployment_id)
     return DeploymentAnswer.of(deployment, await project_of(context, actor, deployment))
 
