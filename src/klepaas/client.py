@@ -129,8 +129,28 @@ class Client:
         """Fields: repository, branch, settings, connection_id (id or name; "" takes it away), auto_deploy, rules."""
         return await self._ask("PATCH", "projects", project, body=_given(fields))
 
-    async def retire(self, project: str) -> None:
-        await self._ask("DELETE", "projects", project)
+    async def retire(self, project: str, *, with_pipeline: bool = False) -> None:
+        """`with_pipeline`: take down the chain that builds and deploys it at its provider, too."""
+        query = {"with_pipeline": True} if with_pipeline else {}
+        await self._ask("DELETE", "projects", project, query=query)
+
+    async def ensure_pipeline(self, project: str) -> AsyncGenerator[Message, None]:
+        """Have the chain of a project at its provider: `change` (`data["text"]`) for each thing that was made, adopted
+        or repaired, then `end` with the ids. Raises what the server could not do; asking again goes on from there."""
+        path = _path("projects", project, "pipeline")
+        async with aclosing(self._messages(path, "", {}, method="POST")) as messages:
+            async for message in messages:
+                if message.event == "error":
+                    raise _told_error(message.data)
+                yield message
+                if message.is_last:
+                    return
+        raise Unavailable(f"klepaas at {self.url} broke off.", hint="Ask again: it goes on where it stopped.")
+
+    async def remove_pipeline(self, project: str) -> list[str]:
+        """Sentences about what was taken down."""
+        found: list[str] = (await self._ask("DELETE", "projects", project, "pipeline"))["changes"]
+        return found
 
     async def status(self, project: str, *, environment: str | None = None) -> dict[str, Any]:
         return await self._ask("GET", "projects", project, "status", query={"environment": environment})
@@ -326,13 +346,21 @@ class Client:
             tries += 1
 
     async def _messages(
-        self, path: str, last_id: str, query: Mapping[str, Any], *, opened: Callable[[], None] = lambda: None
+        self,
+        path: str,
+        last_id: str,
+        query: Mapping[str, Any],
+        *,
+        opened: Callable[[], None] = lambda: None,
+        method: str = "GET",
     ) -> AsyncGenerator[Message, None]:
         """The messages of one connection. Ends when the server ends it; Unavailable when it breaks."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         try:
-            async with self._http.stream("GET", path, params=_given(query), headers=headers, timeout=timeout) as answer:
+            async with self._http.stream(
+                method, path, params=_given(query), headers=headers, timeout=timeout
+            ) as answer:
                 if answer.is_error:
                     await answer.aread()
                     _checked(answer)
@@ -423,6 +451,15 @@ def error_from(answer: httpx.Response) -> KlepaasError:
     if isinstance(error, Unavailable) and answer.headers.get("retry-after", "").isdigit():
         error.retry_after = timedelta(seconds=int(answer.headers["retry-after"]))
     return error
+
+
+def _told_error(told: Mapping[str, Any]) -> KlepaasError:
+    """What a stream ended with."""
+    kind = _class_of(str(told.get("code", ""))) or KlepaasError
+    evidence = told.get("evidence")
+    return kind(
+        str(told.get("message", "")), hint=str(told.get("hint", "")), evidence=dict(evidence) if evidence else {}
+    )
 
 
 def _request_id(told: Mapping[str, Any]) -> dict[str, str]:

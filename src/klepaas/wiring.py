@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from klepaas.builders.docker import BuildLimits, DockerBuilder
 from klepaas.docker.discovery import find_engine
 from klepaas.docker.engine import DockerEngine
+from klepaas.domain.finding import Finding
 from klepaas.domain.github_app import GitHubApp
 from klepaas.errors import EngineUnavailable, KlepaasError, Outside, Unavailable
 from klepaas.github.client import GitHub
@@ -294,6 +295,13 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
             if not task.cancelled() and (fault := task.exception()) is not None:
                 raise fault
     return 0
+
+
+async def examine_providers(settings: Settings) -> list[Finding]:
+    """What a doctor finds at the providers that are configured."""
+    from klepaas.targets.ncp.examination import examine
+
+    return await examine(settings.ncp)
 
 
 async def take_down(settings: Settings, *, say: Callable[[str], None]) -> None:

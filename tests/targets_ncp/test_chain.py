@@ -1,6 +1,7 @@
 """The chain of a project, made at a Naver Cloud that is strict, lags, loses answers and fails on demand."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,10 +105,24 @@ def settings_for(ncp: StandInNcp) -> NcpSettings:
     )
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated once for all: that takes longer than most of these tests."""
+    path = tmp_path_factory.mktemp("empty") / "klepaas.db"
+
+    async def made() -> None:
+        database = Database(f"sqlite:///{path}")
+        await migrate(database)
+        await database.close()
+
+    asyncio.run(made())
+    return path
+
+
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path, empty_database: Path) -> AsyncIterator[House]:
+    shutil.copytree(empty_database.parent, tmp_path, dirs_exist_ok=True)
     database = Database(f"sqlite:///{tmp_path}/klepaas.db")
-    await migrate(database)
     with StandInNcp(build_time_ms=20, deploy_time_ms=20) as ncp:
         settings = settings_for(ncp)
         client = FragileClient(

@@ -63,7 +63,7 @@ def test_the_doctor_fails_with_1_and_says_what_to_do(klepaas: Klepaas, monkeypat
     said = klepaas("doctor")
 
     assert said.code == 1
-    assert "fail  engine     There is no Docker socket at /nowhere/docker.sock." in said.out
+    assert "fail  engine      There is no Docker socket at /nowhere/docker.sock." in said.out
     assert "→ " in said.out
 
 

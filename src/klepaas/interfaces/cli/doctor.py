@@ -10,7 +10,7 @@ from klepaas.interfaces.cli.options import Json, Quiet
 from klepaas.interfaces.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from klepaas.interfaces.cli import examination
+    from klepaas.domain.finding import Finding
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -29,12 +29,12 @@ def doctor(
     findings = asyncio.run(examination.examine(settings, ClientSettings(), process_environment()))
     screen.json({"ok": _worst(findings) != "fail", "checks": [vars(finding) for finding in findings]})
     for finding in findings:
-        screen.line(f"{finding.level:<5} {finding.name:<10} {finding.detail}", STYLES[finding.level])
+        screen.line(f"{finding.level:<5} {finding.name:<11} {finding.detail}", STYLES[finding.level])
         if finding.next_step:
-            screen.line(f"{'':<17}→ {finding.next_step}")
+            screen.line(f"{'':<18}→ {finding.next_step}")
     raise typer.Exit(ExitCode.FAILED if _worst(findings) == "fail" else ExitCode.LIVE)
 
 
-def _worst(findings: "list[examination.Finding]") -> Literal["ok", "warn", "fail"]:
+def _worst(findings: "list[Finding]") -> Literal["ok", "warn", "fail"]:
     levels = {finding.level for finding in findings}
     return "fail" if "fail" in levels else "warn" if "warn" in levels else "ok"

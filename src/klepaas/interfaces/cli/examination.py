@@ -9,9 +9,8 @@ import sys
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
@@ -20,22 +19,17 @@ from klepaas.client import Client
 from klepaas.docker.daemon import uplink_mtu
 from klepaas.docker.discovery import find_engine
 from klepaas.docker.engine import DockerEngine
+from klepaas.domain.finding import Finding
 from klepaas.errors import KlepaasError
 from klepaas.interfaces.cli import credentials
 from klepaas.interfaces.cli.credentials import DEFAULT_URL
 from klepaas.settings import ClientSettings, Settings
 
 LOOKS_FOR_S = 10.0
+PROVIDERS_FOR_S = 40.0
+"""Several questions, one after another, each asked again when the network stumbles."""
 COMFORTABLE_FREE = 0.10
 """Share of the disk; below it garbage collection and builds begin to hurt."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    name: str
-    level: Literal["ok", "warn", "fail"]
-    detail: str
-    next_step: str = ""
 
 
 async def examine(settings: Settings | None, client: ClientSettings, environment: Mapping[str, str]) -> list[Finding]:
@@ -53,7 +47,22 @@ async def examine(settings: Settings | None, client: ClientSettings, environment
             ("ports", lambda: _ports(settings, client)),
         ]
     looks.append(("server", lambda: _server(client)))
-    return list(await asyncio.gather(*(_finding(name, look) for name, look in looks)))
+    here = asyncio.gather(*(_finding(name, look) for name, look in looks))
+    there = await _providers(settings) if settings is not None else []
+    return [*await here, *there]
+
+
+async def _providers(settings: Settings) -> list[Finding]:
+    """Of those that are configured."""
+    if settings.ncp.access_key is None and settings.ncp.secret_key is None:
+        return []
+    from klepaas.wiring import examine_providers
+
+    try:
+        async with asyncio.timeout(PROVIDERS_FOR_S):
+            return await examine_providers(settings)
+    except TimeoutError:
+        return [Finding(name="ncp", level="fail", detail=f"no answer within {PROVIDERS_FOR_S:g} s")]
 
 
 async def _finding(name: str, look: Callable[[], Awaitable[Finding]]) -> Finding:

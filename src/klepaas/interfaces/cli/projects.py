@@ -1,11 +1,12 @@
 """`klepaas projects`: list, show, create, set, remove."""
 
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from klepaas.errors import Conflict, Invalid
+from klepaas.errors import Conflict, Invalid, KlepaasError
 from klepaas.interfaces.cli.options import Json, ProjectName, Quiet, Yes
 from klepaas.interfaces.cli.screen import Screen
 
@@ -42,6 +43,15 @@ WaitForChecks = Annotated[
 AfterRollback = Annotated[
     str | None, typer.Option(metavar="deploy|hold", help="What a push does after a rollback. Default: deploy.")
 ]
+
+
+WithPipeline = Annotated[
+    bool, typer.Option("--with-pipeline", help="Take down what builds and deploys it at its provider, too.")
+]
+
+WITH_PIPELINE = {"ncp"}
+"""Targets whose projects have a chain at a provider."""
+PIPELINE_FIELDS = ("build_project_id", "deploy_project_id", "pipeline_id", "image_repo")
 
 
 @app.callback(invoke_without_command=True)
@@ -106,9 +116,37 @@ def create(
         "rules": _rules(push_policy, path, releases, wait_for_checks, after_rollback),
     }
     screen = Screen(as_json=as_json, quiet=quiet)
-    made = ask(lambda client: client.register(repository, **given))
-    _tell(screen, made)
-    screen.say(f"Deploy it: klepaas deploy {made['name']}")
+
+    async def run(client: "Client") -> None:
+        made = await client.register(repository, **given)
+        if made["target"] in WITH_PIPELINE:
+            screen.say(f"Registered {made['name']}. Setting up what builds and deploys it at its provider:")
+            try:
+                made = {**made, "pipeline": await _have_pipeline(client, screen, made["name"])}
+            except KlepaasError:
+                screen.warn(f"The chain is not complete. Go on with: klepaas projects pipeline {made['name']}")
+                raise
+        _tell(screen, made)
+        screen.say(f"Deploy it: klepaas deploy {made['name']}")
+
+    ask(run)
+
+
+@app.command()
+def pipeline(project: ProjectName, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Set up or repair what builds and deploys a project at its provider."""
+    from klepaas.interfaces.cli.server import ask
+
+    screen = Screen(as_json=as_json, quiet=quiet)
+
+    async def run(client: "Client") -> None:
+        found = await _have_pipeline(client, screen, project)
+        screen.json(found)
+        if not found["changes"]:
+            screen.say("Everything is as it should be; nothing was changed.")
+        screen.table(["WHAT", "VALUE"], [[name, str(found[name])] for name in PIPELINE_FIELDS])
+
+    ask(run)
 
 
 @app.command("set")
@@ -146,7 +184,13 @@ def change(
 
 
 @app.command()
-def remove(project: ProjectName, yes: Yes = False, as_json: Json = False, quiet: Quiet = False) -> None:
+def remove(
+    project: ProjectName,
+    with_pipeline: WithPipeline = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Take a project and everything it runs away; its history stays."""
     from klepaas.interfaces.cli.server import ask
 
@@ -154,17 +198,31 @@ def remove(project: ProjectName, yes: Yes = False, as_json: Json = False, quiet:
 
     async def run(client: "Client") -> None:
         found = await client.project(project)
+        chain = " Its chain at the provider is taken down, too; images stay." if with_pipeline else ""
         if not yes:
             agree(
                 screen,
-                f"Removing {found['name']} stops what it runs and frees its address.",
+                f"Removing {found['name']} stops what it runs and frees its address.{chain}",
                 f"Remove {found['name']}?",
             )
-        await client.retire(found["id"])
+        await client.retire(found["id"], with_pipeline=with_pipeline)
         screen.json({"removed": found["id"], "name": found["name"]})
         screen.say(f"Removed {found['name']}; its history stays.")
+        if found["target"] in WITH_PIPELINE and not with_pipeline:
+            screen.say("Its chain at the provider still stands; a new project of the same repository takes it up.")
 
     ask(run)
+
+
+async def _have_pipeline(client: "Client", screen: Screen, project: str) -> dict[str, Any]:
+    """Tell each thing that is changed, as it is."""
+    last: dict[str, Any] = {}
+    async with aclosing(client.ensure_pipeline(project)) as messages:
+        async for message in messages:
+            last = message.data
+            if not message.is_last:
+                screen.say(f"  {last['text']}")
+    return last
 
 
 def _rules(

@@ -188,6 +188,12 @@ class SourceBuild:
         """Errors: Rejected while it stores its results."""
         await self._client.change(SERVICE, "DELETE", f"/project/{int(project_id)}/build", {"buildId": build_id})
 
+    async def registries(self) -> Sequence[str]:
+        """Names of those it may push to, as `BuildSettings.registry` wants them."""
+        data = await self._client.get(SERVICE, "/containerregistry/registry")
+        with understood(SERVICE):
+            return each_of(data, "registry", lambda one: str(one["name"]))
+
     async def machine(self) -> BuildMachine:
         """The smallest machine with the basic Ubuntu and the newest Docker engine that is offered."""
         computes = await self._choices("/env/compute", "compute")
