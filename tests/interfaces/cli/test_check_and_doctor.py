@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from klepaas.testing.ncp import StandInNcp
 from tests.interfaces.cli.conftest import Klepaas
 
 
@@ -108,3 +109,20 @@ def test_a_server_that_does_not_answer_is_a_warning(command: Klepaas, monkeypatc
 
     assert said.code == 0
     assert [(check["name"], check["level"]) for check in said.json["checks"]] == [("server", "warn")]
+
+
+def test_the_doctor_looks_at_naver_cloud_when_its_keys_are_configured(
+    klepaas: Klepaas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StandInNcp() as ncp:
+        for name, value in ncp.endpoints.items():
+            monkeypatch.setenv(name, value)
+        well = {name: check["level"] for name, check in checks(klepaas).items() if name.startswith("ncp ")}
+        ncp.revoke_key(ncp.access_key)
+        said = klepaas("doctor")
+
+    assert len(well) == 7
+    assert set(well.values()) == {"ok"}
+    assert said.code == 1
+    assert "fail  ncp keys    NCP REST error 401" in said.out
+    assert ncp.secret_key not in said.out
