@@ -52,8 +52,7 @@ def _sqlite(path: Path) -> OldDatabase:
     if not path.is_file():
         raise Invalid(f"{str(path)[:200]!r} is no file.", hint="Give the older system's database file.")
     try:
-        # Read only: whatever is wrong with it stays as it is.
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(_read_only(path), uri=True)
         try:
             connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
             connection.row_factory = sqlite3.Row
@@ -65,6 +64,15 @@ def _sqlite(path: Path) -> OldDatabase:
             f"{path.name[:100]!r} cannot be read as a SQLite database: {error}.",
             hint="Give the file itself, or a copy made with: sqlite3 OLD.db '.backup COPY.db'",
         ) from error
+
+
+def _read_only(path: Path) -> str:
+    """The address of a file that stays as it is, and so does the folder around it: to read one in WAL mode, SQLite
+    makes files beside it, unless it is told that nobody writes. Where somebody does, they are there already."""
+    with path.open("rb") as file:
+        is_wal = file.read(20)[18:20] == b"\x02\x02"
+    is_quiet = is_wal and not path.with_name(f"{path.name}-wal").exists()
+    return f"{path.resolve().as_uri()}?{'immutable=1' if is_quiet else 'mode=ro'}"
 
 
 def _from_sqlite(connection: sqlite3.Connection, name: str) -> OldDatabase:
