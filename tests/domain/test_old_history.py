@@ -153,3 +153,13 @@ def test_a_built_image_alone_proves_nothing() -> None:
     [found] = settled(row(image_name="r/i:t"), builds=[run(7, timedelta(seconds=5))], digests={"r/i:t": "sha256:1"})
 
     assert found.outcome is Outcome.UNKNOWN
+
+
+def test_what_one_twin_recorded_whole_counts_for_both_unless_the_other_contradicts_it() -> None:
+    whole = row(15, status="success", deployed_at="2025-01-20 10:12:31")
+    failed = row(16, status="failed")
+    alone = settle([row()], PastSeen(), NOW, twins={"14": [whole]})["14"]
+    both = settle([row()], PastSeen(), NOW, twins={"14": [whole, failed]})["14"]
+
+    assert (alone.outcome, alone.by) == (Outcome.SUCCEEDED, Source.RECORD)
+    assert both.outcome is Outcome.UNKNOWN

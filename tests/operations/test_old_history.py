@@ -304,3 +304,24 @@ async def test_a_row_that_changed_there_and_is_still_unknown_keeps_both_texts(he
 
     assert (again.changed, third.changed) == (1, 0)
     assert len(again.lines[0].imported.originals) == 2
+
+
+async def test_a_twin_that_comes_later_ends_as_the_first_one_did(here: World, ncp: StandInNcp) -> None:
+    there = asking(here, older_system.asked(ncp))
+    await imported(there, [older_system.row(14)])
+    again = await imported(there, [older_system.row(14), older_system.row(15)])
+
+    assert [(line.is_new, line.imported.outcome) for line in again.lines] == [
+        (False, Outcome.SUCCEEDED),
+        (True, Outcome.SUCCEEDED),
+    ]
+    assert len(await view(here)) == 1
+
+
+async def test_an_end_that_is_kept_is_never_taken_back(either: World, ncp: StandInNcp) -> None:
+    """Two imports at once, one of which could not ask: what is known stays known."""
+    told = (await imported(asking(either, older_system.asked(ncp)), [older_system.row(1)])).lines[0].imported
+    blind = replace(told, outcome=Outcome.UNKNOWN, settled_by=Source.NOBODY, deployed_at=None)
+
+    assert await either.context.past.imported.keep([blind]) == 0
+    assert [each.status for each in await view(either)] == ["success"]

@@ -71,13 +71,20 @@ class Settlement:
     run: PastRun | None = None
 
 
-def settle(rows: Sequence[OldRow], seen: PastSeen, now: datetime) -> Mapping[str, Settlement]:
-    """By old id. `rows` are those of one repository, without twins, with all neighbours in time."""
+def settle(
+    rows: Sequence[OldRow],
+    seen: PastSeen,
+    now: datetime,
+    *,
+    twins: Mapping[str, Sequence[OldRow]] | None = None,
+) -> Mapping[str, Settlement]:
+    """By old id. `rows` are those of one repository with all neighbours in time; `twins` the rows that tell of the
+    same deployment as one of them, by its old id."""
     deploys, builds = _matched(rows, seen.deploys), _matched(rows, seen.builds)
     return {
         row.old_id: _by_run(row, deploys[row.old_id])
         or _by_failed_build(row, deploys[row.old_id], builds[row.old_id])
-        or _by_record(row, now)
+        or _by_records([row, *(twins or {}).get(row.old_id, ())], now)
         or _unknown(row, deploys[row.old_id], seen)
         for row in rows
     }
@@ -144,6 +151,12 @@ def _by_failed_build(row: OldRow, deploys: _Match, builds: _Match) -> Settlement
         completed_at=run.ended_at,
         run=run,
     )
+
+
+def _by_records(rows: Sequence[OldRow], now: datetime) -> Settlement | None:
+    """Of rows about one deployment; None where they speak against each other."""
+    found = [settled for row in rows if (settled := _by_record(row, now)) is not None]
+    return found[0] if len({settled.outcome for settled in found}) == 1 else None
 
 
 def _by_record(row: OldRow, now: datetime) -> Settlement | None:

@@ -10,6 +10,7 @@ from klepaas.domain.record_check import Complaint
 from klepaas.domain.settlement import Outcome
 from klepaas.operations import projects
 from klepaas.operations.context import Context
+from klepaas.operations.old_repository import is_of
 
 
 async def of_project(
@@ -49,13 +50,8 @@ async def find(context: Context, actor: Actor, deployment_id: str) -> Found | No
     imported = await context.past.imported.get(deployment_id)
     if imported is None or not actor.owns(imported.owner_id):
         return None
-    shown_by = [each for each in await context.projects.list(imported.owner_id) if _shows(each, imported)]
+    shown_by = [each for each in await context.projects.list(imported.owner_id) if is_of(each, imported.repository)]
     return Found(imported=imported, project=shown_by[0]) if shown_by else None
-
-
-def _shows(project: Project, imported: Imported) -> bool:
-    named = project.repository.owner_and_name
-    return named is not None and "/".join(named).lower() == imported.repository
 
 
 async def check(context: Context, actor: Actor, reference: str | None = None) -> Sequence[Complaint]:

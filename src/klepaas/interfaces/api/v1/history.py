@@ -13,7 +13,8 @@ from klepaas.interfaces.api.v1.answers import Answer
 from klepaas.interfaces.api.v1.bodies import Body, Text
 from klepaas.interfaces.api.v1.parameters import PREFIX, refusals
 from klepaas.operations import old_history, past_deployments
-from klepaas.operations.old_history import Line, OldRows, Report
+from klepaas.operations.old_history import OldRows, Report
+from klepaas.operations.old_repository import Line
 
 router = APIRouter(prefix=f"{PREFIX}/history", tags=["history"], route_class=Guarded)
 
