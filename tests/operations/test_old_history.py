@@ -16,6 +16,7 @@ from klepaas.errors import NotAllowed, NotFound
 from klepaas.operations import old_history, past_deployments, projects
 from klepaas.operations.old_history import OldRows, Report
 from klepaas.operations.past import NoProvider, Provider
+from klepaas.operations.ports import Owner
 from klepaas.operations.projects import Registration
 from klepaas.targets.ncp import client as ncp_client
 from klepaas.testing.ncp import StandInNcp
@@ -128,19 +129,19 @@ async def test_a_dry_run_says_the_same_and_writes_nothing(here: World, ncp: Stan
     ]
 
 
-async def test_a_second_import_adds_nothing_and_asks_only_about_what_is_unknown(either: World, ncp: StandInNcp) -> None:
-    there = asking(either, older_system.asked(ncp))
+async def test_a_second_import_adds_nothing_and_asks_only_about_what_is_unknown(here: World, ncp: StandInNcp) -> None:
+    there = asking(here, older_system.asked(ncp))
     await imported(there, sixteen())
-    before = await view(either)
+    before = await view(here)
     ncp.forget_requests()
     again = await imported(there, [*sixteen(), *sixteen()], source="copy-of-old.db")
 
     assert [line for line in again.lines if line.is_new or line.is_settled] == []
-    assert await view(either) == before
+    assert await view(here) == before
     assert {request.path.rpartition("/")[2] for request in ncp.requests if "sourcedeploy" in request.door} == {
         "history"
     }
-    async with either.database.read() as connection:
+    async with here.database.read() as connection:
         assert await connection.scalar(sa.text("SELECT count(*) FROM imported_deployments")) == 16
 
 
@@ -196,13 +197,13 @@ async def test_the_provider_is_believed_before_the_record(here: World, ncp: Stan
     assert report.lines[0].imported.settled_by is Source.PROVIDER
 
 
-async def test_originals_are_kept_word_for_word_also_when_they_changed_in_between(either: World) -> None:
+async def test_originals_are_kept_word_for_word_also_when_they_changed_in_between(here: World) -> None:
     first = older_system.row(1)
     later = {**first, "status": "failed", "error_message": "it broke\nlate"}
-    await imported(either, [first])
-    again = await imported(either, [later])
+    await imported(here, [first])
+    again = await imported(here, [later])
 
-    found = (await either.context.past.imported.known([again.lines[0].imported.key])).popitem()[1]
+    found = (await here.context.past.imported.known([again.lines[0].imported.key])).popitem()[1]
     assert found.originals == (first, later)
     assert found.originals[0]["created_at"] == "2025-01-20 11:00:00"
     assert found.created_at == began(1)
@@ -249,7 +250,8 @@ async def test_rows_that_cannot_be_told_apart_are_refused_with_a_reason(here: Wo
     assert report.refused == ["Row 2 names no repository.", "A row has no id by which it could be told from others."]
 
 
-async def test_only_the_operator_imports_and_the_owner_sees_it(here: World) -> None:
+async def test_only_the_operator_imports_and_only_the_owner_sees_it(here: World) -> None:
+    """S-04: also not by a project of the same repository."""
     admin = Actor(owner_id=here.actor.owner_id, scope=Scope.ADMIN, label="token admin")
     with pytest.raises(NotAllowed):
         await old_history.import_rows(here.context, admin, old([older_system.row(1)]), apply=True)
@@ -257,26 +259,31 @@ async def test_only_the_operator_imports_and_the_owner_sees_it(here: World) -> N
         await imported(here, [older_system.row(1)], owner="nobody")
     report = await imported(here, [older_system.row(1)])
     stranger = Actor(owner_id="own_2", scope=Scope.ADMIN, label="token stranger")
+    await here.context.owners.add(Owner(id="own_2", name="stranger", created_at=here.context.clock.now()))
+    theirs = await projects.register(
+        here.context, stranger, Registration(repository="K-Le-PaaS/test01", name="test01", target="fake")
+    )
 
+    assert await past_deployments.of_project(here.context, theirs) == []
     assert report.projects == {"K-Le-PaaS/test01": []}
     assert await past_deployments.find(here.context, stranger, report.lines[0].imported.id) is None
     assert await past_deployments.check(here.context, stranger) == []
 
 
-async def test_a_check_finds_what_was_bent_by_hand_in_our_own_record_and_nothing_else(either: World) -> None:
-    project = await either.project()
-    async with either.node():
-        good, bad, late = [await either.ended(await either.deploy(project)) for _ in range(3)]
-    assert await past_deployments.check(either.context, either.actor) == []
-    async with either.database.write() as connection:
+async def test_a_check_finds_what_was_bent_by_hand_in_our_own_record_and_nothing_else(here: World) -> None:
+    project = await here.project()
+    async with here.node():
+        good, bad, late = [await here.ended(await here.deploy(project)) for _ in range(3)]
+    assert await past_deployments.check(here.context, here.actor) == []
+    async with here.database.write() as connection:
         for statement in (
             f"UPDATE deployments SET status = 'failed', error_message = 'x' WHERE id = '{bad.id}'",
             f"DELETE FROM deployment_events WHERE deployment_id = '{late.id}' AND seq = 2",
             f"UPDATE deployments SET finished_at = NULL WHERE id = '{late.id}'",
         ):
             await connection.execute(sa.text(statement))
-    await imported(either, sixteen())
-    found = await past_deployments.check(either.context, either.actor)
+    await imported(here, sixteen())
+    found = await past_deployments.check(here.context, here.actor)
     own = {(each.deployment_id, each.problem) for each in found if not each.is_past}
 
     assert good.status.value == "succeeded"
@@ -284,7 +291,7 @@ async def test_a_check_finds_what_was_bent_by_hand_in_our_own_record_and_nothing
     assert good.id not in {each.deployment_id for each in found}
     assert sum(each.problem == "duplicate" for each in found) == 2
     assert sum(each.problem == "stuck" for each in found) == 11
-    assert await past_deployments.check(either.context, either.actor, project.name) != found
+    assert await past_deployments.check(here.context, here.actor, project.name) != found
 
 
 async def test_a_delivery_that_led_to_two_rows_is_a_duplicate(either: World) -> None:

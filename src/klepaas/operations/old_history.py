@@ -57,7 +57,10 @@ async def _owner_id(context: Context, actor: Actor, name: str | None) -> str:
         return actor.owner_id
     owner = await context.owners.named(name)
     if owner is None:
-        raise NotFound(f"There is no owner named {name[:80]!r}.", hint="Make one with a token: klepaas tokens create NAME --owner OWNER")
+        raise NotFound(
+            f"There is no owner named {name[:80]!r}.",
+            hint="Make one with a token: klepaas tokens create NAME --owner OWNER",
+        )
     return owner.id
 
 
