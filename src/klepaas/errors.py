@@ -17,7 +17,7 @@
         └── Rejected             repeating will not help
             ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed, RepositoryTooLarge
             ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty, DockerfileUnusable, ContextUnusable
-            ├── BuildFailed, ImageMissing, ManifestUnusable, PermissionMissing
+            ├── BuildFailed, BuildTimeout, ImageMissing, ManifestUnusable, PermissionMissing
             ├── NotHealthy, SwitchFailed
             └── EngineTooOld, DeadlinePassed
 
@@ -183,6 +183,10 @@ class ContextUnusable(Rejected):
 
 class BuildFailed(Rejected):
     code = "build_failed"
+
+
+class BuildTimeout(BuildFailed):
+    code = "build_timeout"
 
 
 class ImageMissing(Rejected):

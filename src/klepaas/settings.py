@@ -132,8 +132,22 @@ class NcpSettings(BaseSettings):
     """The seven digits in SourceCommit's git addresses."""
     nks_cluster_id: str | None = None
     """UUID of the cluster that new projects deploy to; the number SourceDeploy knows it by is accepted too."""
+    cluster_access: Literal["auto", "always", "never"] = "auto"
+    """Whether a deployment counts only once its rollout was seen in the cluster. `auto`: when the keys may look."""
     calls_per_minute: Annotated[int, Field(ge=2, le=6000)] = 120
     """How often one service is asked for one account, by this process; half of it is for watching runs."""
+    build_deadline: timedelta = timedelta(minutes=30)
+    """How long a build may take at SourceBuild. Its own limit there is an hour."""
+    deploy_deadline: timedelta = timedelta(minutes=5)
+    """How long SourceDeploy and the rollout may take together; then the outcome is unknown until it is seen."""
+    look_every: timedelta = timedelta(seconds=5)
+    """Rest between two looks at the runs of one project. With many under way it is longer: `calls_per_minute` holds."""
+    watch_every: timedelta = timedelta(minutes=5)
+    """Rest between two looks at an app that nothing is deployed to."""
+    runs_appear_within: timedelta = timedelta(seconds=60)
+    """A run that was started may be missing from its history for so long."""
+    images_appear_within: timedelta = timedelta(seconds=120)
+    """A tag that was pushed may be missing from the registry for so long."""
     answer_within: timedelta = timedelta(seconds=30)
     registry_answer_within: timedelta = timedelta(seconds=10)
 
@@ -154,6 +168,13 @@ class NcpSettings(BaseSettings):
         """Blanks around a key come from copying it, and would make every signature wrong."""
         given = value.get_secret_value().strip() if value is not None else ""
         return SecretStr(given) if given else None
+
+    def deadlines(self, usual: Deadlines) -> Deadlines:
+        """Of deployments to Naver Cloud. Mirroring takes its part of the build's and of the release's."""
+        build, release = self.build_deadline + usual.fetch, self.deploy_deadline + usual.publish
+        whole = max(usual.deployment, usual.fetch + build + release + self.deploy_deadline)
+        changes = {"build": build, "release": release, "verify": self.deploy_deadline, "deployment": whole}
+        return usual.model_copy(update=changes)
 
     @property
     def registry_name(self) -> str | None:

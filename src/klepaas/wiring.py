@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -18,20 +18,24 @@ from pydantic import SecretStr
 from klepaas.builders.docker import BuildLimits, DockerBuilder
 from klepaas.docker.discovery import find_engine
 from klepaas.docker.engine import DockerEngine
+from klepaas.domain.connection import Credential
 from klepaas.domain.finding import Finding
 from klepaas.domain.github_app import GitHubApp
+from klepaas.domain.project import Project
 from klepaas.errors import EngineUnavailable, KlepaasError, Outside, Unavailable
 from klepaas.github.client import GitHub
 from klepaas.operations import tokens
+from klepaas.operations.connections import opened
 from klepaas.operations.context import Context
 from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake, decide
-from klepaas.operations.past import NoProvider, Past, Provider
-from klepaas.operations.ports import Lost, Pipelines
-from klepaas.settings import EngineSettings, ServerSettings, Settings, process_environment
+from klepaas.operations.past import NoProvider, Past
+from klepaas.operations.ports import Lost
+from klepaas.settings import EngineSettings, NcpSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
+from klepaas.sources.git_program import GitProgram
 from klepaas.storage.apps import AppTable
 from klepaas.storage.branches import BranchTable
 from klepaas.storage.build_logs import BuildLogFiles
@@ -69,6 +73,9 @@ from klepaas.workflows.making import Making
 from klepaas.workflows.running import Running
 from klepaas.workflows.scene import Scene, scene_of
 from klepaas.workflows.steps import Steps
+
+if TYPE_CHECKING:
+    from klepaas.wiring_ncp import NcpParts
 
 log = structlog.get_logger()
 
@@ -166,8 +173,24 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         outbound_hosts=settings.outbound_hosts,
     )
     stack.push_async_callback(github.close)
+    projects, runs = ProjectTable(database, sealer), ProviderRunTable(database, clock)
+
+    async def credential(project: Project) -> Credential | None:
+        return await opened(context, project.connection_id, project.repository)
+
+    ncp = _ncp(
+        settings,
+        stack,
+        projects=projects,
+        book=ChainTable(database),
+        runs=runs,
+        credential=credential,
+        mirrors=home.mirrors,
+        now=clock.now,
+        reached=reached,
+    )
     context = Context(
-        projects=ProjectTable(database, sealer),
+        projects=projects,
         apps=AppTable(database),
         releases=ReleaseTable(database, sealer, clock),
         deployments=deployments,
@@ -177,11 +200,11 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         connections=connections,
         owners=OwnerTable(database),
         tokens=TokenTable(database),
-        runs=ProviderRunTable(database, clock),
+        runs=runs,
         past=Past(
             imported=ImportedTable(database),
             record=RecordTable(database),
-            provider=_past_provider(settings, stack),
+            provider=ncp.provider if ncp else NoProvider(),
         ),
         logs=BuildLogFiles(home.build_logs, clock),
         feed=LiveFeed(deployments),
@@ -203,7 +226,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
             ),
             work=home.work,
         ),
-        targets={target.name: target},
+        targets={target.name: target, **({"ncp": ncp.target} if ncp and ncp.target else {})},
         github=github,
         github_app=github_app,
         github_url=settings.github_url,
@@ -211,7 +234,9 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         public_url=settings.public_url,
         main_branch=settings.github_branch_main,
         local_repositories=settings.local_repositories,
-        pipelines=_pipelines(settings, database, stack),
+        pipelines={"ncp": ncp.chains} if ncp else {},
+        builders={"ncp": ncp.builder} if ncp and ncp.builder else {},
+        absent_targets=_absent(settings.ncp),
     )
 
     async def scene(run: Run) -> Scene:
@@ -224,6 +249,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         settings.deadlines,
         attempts=settings.engine.attempts,
         reached=reached,
+        deadlines_of={"ncp": settings.ncp.deadlines(settings.deadlines)},
     )
     return Parts(
         settings=settings,
@@ -430,34 +456,27 @@ def _github_app(settings: Settings, stored: GitHubAppTable) -> CurrentApp:
     return CurrentApp(stored, given, app_secret=app_secret, legacy_secret=opened(settings.github_webhook_secret))
 
 
-def _pipelines(settings: Settings, database: Database, stack: AsyncExitStack) -> Mapping[str, Pipelines]:
-    """By the name of their target."""
-    ncp = settings.ncp
-    if ncp.access_key is None or ncp.secret_key is None:
-        return {}
-    from klepaas.targets.ncp.chain import Chains
-    from klepaas.targets.ncp.client import NcpClient
+def _ncp(settings: Settings, stack: AsyncExitStack, **around: Any) -> "NcpParts | None":
+    """None without keys. Imported here: who does without Naver Cloud does not pay for it."""
+    if settings.ncp.access_key is None or settings.ncp.secret_key is None:
+        return None
+    from klepaas.wiring_ncp import Around, ncp_parts
 
-    client = NcpClient.of(ncp)
-    stack.push_async_callback(client.close)
-    return {"ncp": Chains(client, ncp, ChainTable(database))}
+    git = GitProgram(
+        allow_local=settings.local_repositories,
+        network_timeout=GIT_SILENCE,
+        environment=process_environment(),
+    )
+    return ncp_parts(settings.ncp, Around(git=git, **around), stack)
 
 
-def _past_provider(settings: Settings, stack: AsyncExitStack) -> Provider:
-    """Whom to ask about deployments of an older system."""
-    ncp = settings.ncp
-    if ncp.access_key is None or ncp.secret_key is None:
-        return NoProvider()
-    from klepaas.targets.ncp.client import NcpClient
-    from klepaas.targets.ncp.past import NcpPast
-    from klepaas.targets.ncp.registry import Registry
-
-    client = NcpClient.of(ncp)
-    stack.push_async_callback(client.close)
-    registry = Registry.of(ncp) if ncp.container_registry_url is not None else None
-    if registry is not None:
-        stack.push_async_callback(registry.close)
-    return NcpPast(client, registry)
+def _absent(settings: NcpSettings) -> Mapping[str, str]:
+    """Targets that are not set up, with what sets them up."""
+    if settings.access_key is None or settings.secret_key is None:
+        return {"ncp": "Set KLEPAAS_NCP_ACCESS_KEY and KLEPAAS_NCP_SECRET_KEY, then look with: klepaas doctor"}
+    if settings.container_registry_url is None:
+        return {"ncp": "Set KLEPAAS_NCP_CONTAINER_REGISTRY_URL to the host of the registry."}
+    return {}
 
 
 def _engine_host(settings: Settings) -> str:

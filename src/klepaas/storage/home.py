@@ -22,6 +22,8 @@ class Home:
         self.build_logs = self.path / "logs" / "builds"
         self.work = self.path / "work"
         """Sources and builds of running deployments; what is left there belongs to nobody."""
+        self.mirrors = self.path / "mirrors"
+        """What was fetched for mirrors at providers. May be removed while klepaas is down: it is fetched again."""
         self._lock_file = self.path / "klepaas.lock"
         self._lock: int | None = None
 

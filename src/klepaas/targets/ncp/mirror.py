@@ -111,6 +111,19 @@ class Mirrors:
         head = await self._advance(origin, mirror, commit, make, point="manifest.pushed")
         return Published(head=head, commit_sha=commit, manifest=written[-1])
 
+    async def dockerfile(self, origin: Origin, mirror: Mirror, commit: str, named: str | None) -> bytes | None:
+        """That of a commit: the one that is named, else the root's, else the only one there is. Fetched where it is
+        not here yet; the mirror is not asked. Errors: those of fetching."""
+        async with self._opened(origin, mirror) as work:
+            await work.have(parse_commit(commit))
+            return await work.dockerfile(commit, named)
+
+    async def current(self, origin: Origin, mirror: Mirror) -> bytes | None:
+        """The manifest at the tip of the mirror. Errors: as for `bring`."""
+        async with self._opened(origin, mirror) as work:
+            head = await work.head()
+            return None if head is None else await work.file(head)
+
     async def _advance(
         self,
         origin: Origin,

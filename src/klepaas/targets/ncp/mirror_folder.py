@@ -96,12 +96,20 @@ class MirrorFolder:
 
     async def manifest(self, commit: str, head: str | None, wanted: Wanted) -> tuple[Manifest, str]:
         """What the repository has is edited; else what somebody wrote at SourceCommit; else one is made."""
-        found, kind = await self._blob(commit), _OF_THE_REPOSITORY
+        found, kind = await self.file(commit), _OF_THE_REPOSITORY
         if found is None and head is not None and (writer := await self._written_there(commit, head)) is not None:
-            found, kind = await self._blob(writer), _KEPT
+            found, kind = await self.file(writer), _KEPT
         kustomizations = await self._kustomizations(commit)
         made = await asyncio.to_thread(manifest_for, found, wanted, kustomizations=kustomizations)
         return made, _MADE if found is None else kind
+
+    async def dockerfile(self, commit: str, named: str | None) -> bytes | None:
+        if named is not None:
+            return await self.file(commit, named)
+        done = await self.there.tell("ls-tree", "-rz", "--full-tree", "--name-only", commit)
+        found = [path for path in done.stdout.split("\0") if path.rpartition("/")[2] == "Dockerfile"]
+        only = "Dockerfile" if "Dockerfile" in found else found[0] if len(found) == 1 else None
+        return None if only is None else await self.file(commit, only)
 
     async def push(self, new: str, head: str | None) -> None:
         """Errors: Moved when the tip is not `head` any more."""
@@ -155,7 +163,7 @@ class MirrorFolder:
         writer, _, kind = done.stdout.strip().partition("\0")
         return writer if writer and kind.strip() not in {_MADE, _OF_THE_REPOSITORY} else None
 
-    async def _blob(self, commit: str, path: str = MANIFEST_PATH) -> bytes | None:
+    async def file(self, commit: str, path: str = MANIFEST_PATH) -> bytes | None:
         """The file; None when there is none. Errors: ManifestUnusable when it is no plain one, or no text."""
         done = await self.there.tell("ls-tree", "-z", "--full-tree", commit, "--", path)
         about = done.stdout.partition("\t")[0].split(" ")
@@ -181,7 +189,7 @@ class MirrorFolder:
     async def _kustomizations(self, commit: str) -> dict[str, bytes]:
         done = await self.there.tell("ls-tree", "-rz", "--full-tree", "--name-only", commit, "--", "k8s/")
         paths = [path for path in done.stdout.split("\0") if path.rpartition("/")[2] in KUSTOMIZATIONS]
-        return {path: found for path in paths if (found := await self._blob(commit, path)) is not None}
+        return {path: found for path in paths if (found := await self.file(commit, path)) is not None}
 
     async def _holds(self, commit: str, other: str) -> bool:
         """Whether the history of `commit` holds the other."""
