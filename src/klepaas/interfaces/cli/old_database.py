@@ -106,17 +106,20 @@ def _postgres(url: str) -> OldDatabase:
             f"{name} cannot be read: {said[0][:300] if said else type(error).__name__}.",
             hint="Look at the address; the password comes from PGPASSWORD or ~/.pgpass.",
         ) from None
-    return replace(found, password_was_shown=parts.password is not None)
+    return replace(found, password_was_shown=bool(_secrets(parts)))
 
 
 def _checked(url: str) -> SplitResult:
+    """Nothing of an address that does not read as one is shown: any part of it may be of a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise ValueError("a sign of the password ended the host's part")
     except ValueError:
-        # Its text would be shown with the reason, and it may hold a password.
         raise Invalid(
-            "That is no address of a PostgreSQL.", hint="Give e.g. postgresql://user@host:5432/name"
+            "That is no address of a PostgreSQL.",
+            hint="Give e.g. postgresql://user@host:5432/name and its password in PGPASSWORD.",
         ) from None
     return parts
 
@@ -129,9 +132,16 @@ def _name(parts: SplitResult) -> str:
 
 
 def _without(text: str, parts: SplitResult) -> str:
-    for secret in {parts.password, unquote(parts.password or "")} - {None, ""}:
-        text = text.replace(str(secret), "***")
+    for secret in _secrets(parts):
+        text = text.replace(secret, "***")
     return text
+
+
+def _secrets(parts: SplitResult) -> list[str]:
+    """Whatever of the address is a password, as it was written and as it was meant; the longest first."""
+    options = [option.partition("=") for option in parts.query.split("&")]
+    given = [parts.password or "", *(value for name, _, value in options if "password" in name.lower())]
+    return sorted({text for each in given for text in (each, unquote(each)) if text}, key=len, reverse=True)
 
 
 def _from_postgres(connection: Any, name: str) -> OldDatabase:
