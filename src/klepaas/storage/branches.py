@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from klepaas.operations.ports import Clock, DecidedHead
 from klepaas.storage.database import Database
@@ -32,7 +31,7 @@ class BranchTable:
     async def decided(self, heads: Sequence[DecidedHead]) -> None:
         if not heads:
             return
-        new = self._insert(branch_heads)
+        new = self._database.insert(branch_heads)
         is_same = h.sha == new.excluded.sha
         earlier = sa.case((h.seen_at < new.excluded.seen_at, h.seen_at), else_=new.excluded.seen_at)
         statement = new.on_conflict_do_update(
@@ -67,7 +66,7 @@ class BranchTable:
 
     async def move(self, repository: str, ref: str, before: str, after: str) -> None:
         values = {"repository": repository, "ref": keepable(ref)[:255], "before": before, "after": after}
-        statement = self._insert(branch_moves).values(**values, at=self._clock.now()).on_conflict_do_nothing()
+        statement = self._database.insert(branch_moves).values(**values, at=self._clock.now()).on_conflict_do_nothing()
         async with self._database.write() as connection:
             await connection.execute(statement)
 
@@ -89,10 +88,6 @@ class BranchTable:
         query = ours.where(projects.c.auto_deploy, projects.c.retired_at.is_(None))
         async with self._database.read() as connection:
             return [_head(row) for row in await connection.execute(query)]
-
-    def _insert(self, table: sa.Table) -> Any:
-        """An INSERT that may meet a row; the two dialects write it alike, and SQLAlchemy types it apart."""
-        return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
 
 
 def _head(row: sa.Row[Any]) -> DecidedHead:

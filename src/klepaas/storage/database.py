@@ -55,6 +55,15 @@ class Database:
             return sa.bindparam("now", type_=sa.Float(), callable_=time.time, unique=True)
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that may meet a row; the two dialects write it alike, and SQLAlchemy types it apart."""
+        if self.is_sqlite:
+            from sqlalchemy.dialects import sqlite as dialect
+        else:
+            # Only here: it takes long to import, and SQLite has no use for it.
+            from sqlalchemy.dialects import postgresql as dialect  # type: ignore[no-redef]
+        return dialect.insert(table)
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for reading one consistent state."""

@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from klepaas.domain.github import Received
@@ -236,30 +236,20 @@ class DeliveryTable:
 
         return await self.database.write_at_once(work)
 
-    @property
+    @cached_property
     def _insert(self) -> Any:
-        return _INSERT_SQLITE if self.database.is_sqlite else _INSERT_POSTGRES
+        return self.database.insert(deliveries).on_conflict_do_nothing(index_elements=[d.id]).returning(d.id)
 
-    @property
+    @cached_property
     def _record(self) -> Any:
-        return _RECORD_SQLITE if self.database.is_sqlite else _RECORD_POSTGRES
+        statement = self.database.insert(decisions)
+        newest = {name: statement.excluded[name] for name in ("environment", "outcome", "reason", "deployment_id")}
+        return statement.on_conflict_do_update(
+            index_elements=[c.delivery_id, c.project_id],
+            set_={**newest, "decided_at": statement.excluded.decided_at},
+        )
 
 
-def _insert_once(insert: Any) -> Any:
-    return insert(deliveries).on_conflict_do_nothing(index_elements=[d.id]).returning(d.id)
-
-
-def _record_anew(insert: Any) -> Any:
-    statement = insert(decisions)
-    newest = {name: statement.excluded[name] for name in ("environment", "outcome", "reason", "deployment_id")}
-    return statement.on_conflict_do_update(
-        index_elements=[c.delivery_id, c.project_id],
-        set_={**newest, "decided_at": statement.excluded.decided_at},
-    )
-
-
-_INSERT_SQLITE, _INSERT_POSTGRES = _insert_once(sqlite.insert), _insert_once(postgresql.insert)
-_RECORD_SQLITE, _RECORD_POSTGRES = _record_anew(sqlite.insert), _record_anew(postgresql.insert)
 _DECIDE = sa.update(deliveries).where(d.id == sa.bindparam("decided"))
 
 

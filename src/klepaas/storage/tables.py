@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class Utc(TypeDecorator[datetime]):
@@ -28,7 +27,21 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-Json = sa.JSON().with_variant(JSONB(), "postgresql")
+class Json(TypeDecorator[Any]):
+    """JSON: on PostgreSQL in the kind that can be searched."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(sa.JSON())
+        # Only here: PostgreSQL's part of SQLAlchemy takes long to import, and SQLite has no use for it.
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
+
+
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """A rising integer key: SQLite only counts up by itself for its own INTEGER."""
 
@@ -43,7 +56,8 @@ metadata = sa.MetaData(
 
 
 def _where(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+    """The migrations say the same to PostgreSQL. Said here, it would cost every start the import of its dialect."""
+    return {"sqlite_where": sa.text(condition)}
 
 
 owners = sa.Table(

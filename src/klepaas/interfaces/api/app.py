@@ -100,5 +100,6 @@ async def openapi(request: Request) -> dict[str, Any]:
         document["security"] = [{"bearer": []}]
         for path in (f"{PREFIX}/health", f"{PREFIX}/version"):
             document["paths"][path]["get"]["security"] = []
+        document["components"]["schemas"] |= errors.error_schemas()
         document["paths"] |= described()
     return document

@@ -80,6 +80,18 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail = Field()
 
 
+_SCHEMAS = "#/components/schemas/"
+ERROR_SCHEMA = f"{_SCHEMAS}{ErrorAnswer.__name__}"
+"""Where OpenAPI finds it. Referred to by hand: FastAPI would build a validator for each error of each route."""
+
+
+def error_schemas() -> dict[str, Any]:
+    """What `ERROR_SCHEMA` refers to, and what that refers to, by name."""
+    schema = ErrorAnswer.model_json_schema(ref_template=_SCHEMAS + "{model}", mode="serialization")
+    parts: dict[str, Any] = schema.pop("$defs")
+    return {**parts, ErrorAnswer.__name__: schema}
+
+
 class MethodNotAllowed(Refused):
     """The path exists and does not know this method."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
 
-from klepaas.interfaces.api.errors import ErrorAnswer
+from klepaas.interfaces.api.errors import ERROR_SCHEMA
 from klepaas.interfaces.api.stream import LARGEST_SEQ
 
 PREFIX = "/api/v1"
@@ -48,7 +48,8 @@ _WORDS = {
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: the errors a route may answer with, besides those of every guarded one."""
-    return {status: {"model": ErrorAnswer, "description": _WORDS[status]} for status in {401, 422, 503, *statuses}}
+    content = {"application/json": {"schema": {"$ref": ERROR_SCHEMA}}}
+    return {status: {"description": _WORDS[status], "content": content} for status in {401, 422, 503, *statuses}}
 
 
 def streamed(model: Any, what: str) -> dict[int | str, dict[str, Any]]:
