@@ -77,7 +77,8 @@ class ProxySettings(_Part):
 
 
 class ReconcilerSettings(_Part):
-    interval: timedelta = timedelta(seconds=15)
+    interval: timedelta = timedelta(seconds=30)
+    """Of looks at everything. What a place tells of itself (a container that ends) is looked at at once."""
     """Rest between two looks at every workload; engine events cause a look at once."""
 
 

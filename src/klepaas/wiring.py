@@ -310,7 +310,7 @@ async def serve(settings: Settings, *, say: Callable[[str], None], door: Door) -
             asyncio.create_task(_watch(parts)),
             asyncio.create_task(_look_into_inbox(parts)),
             asyncio.create_task(_watch_branches(parts)),
-            asyncio.create_task(Reports(context=parts.context, leads=lambda: _leads(parts)).run()),
+            asyncio.create_task(_tell_github(parts)),
             asyncio.create_task(stopped.wait()),
         ]
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -402,6 +402,10 @@ async def _watch_branches(parts: Parts) -> None:
         interval=parts.settings.branches.interval,
         leads=lambda: _leads(parts),
     ).run()
+
+
+async def _tell_github(parts: Parts) -> None:
+    await Reports(context=parts.context, leads=lambda: _leads(parts), alone=parts.database.is_sqlite).run()
 
 
 async def _leads(parts: Parts) -> bool:

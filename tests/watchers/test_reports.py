@@ -1,6 +1,8 @@
 """What GitHub shows in the end is what the record says."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,6 +17,7 @@ from klepaas.domain.status import Stage
 from klepaas.errors import Rejected, Unavailable
 from klepaas.operations import deployments
 from klepaas.storage.tables import reports as table
+from klepaas.watchers import reports as watcher
 from klepaas.watchers.reports import Reports
 from tests.operations.hub import EACH_DATABASE, Hub, roll_back
 
@@ -47,11 +50,24 @@ class Told:
         return found.state, found.description
 
 
-def reports(hub: Hub) -> Reports:
+def reports(hub: Hub, *, alone: bool = False) -> Reports:
     async def leads() -> bool:
         return True
 
-    return Reports(context=hub.context, leads=leads)
+    return Reports(context=hub.context, leads=leads, alone=alone)
+
+
+@asynccontextmanager
+async def telling(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The watcher of a process that is alone: it hears of what happens, and would not look by itself."""
+    monkeypatch.setattr(watcher, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(watcher, "QUIET_FOR_S", 3600.0)
+    running = asyncio.create_task(reports(hub, alone=True).run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.fixture
@@ -75,6 +91,39 @@ async def test_github_sees_a_deployment_from_its_turn_to_its_end(told: Told) -> 
     assert told.status(deployment) == (StatusState.SUCCESS, "Live in production.")
     assert (shown.state, shown.environment, shown.production) == (DeploymentState.SUCCESS, "production", True)
     assert shown.environment_url == "http://127.0.0.1:20000"
+
+
+async def test_a_process_that_is_alone_tells_what_it_hears_of_and_rests_meanwhile(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = told.hub
+    async with telling(hub, monkeypatch):
+        await asyncio.sleep(0.1)
+        deployment = await hub.deployed(hub.github.push())
+        hub.context.feed.tell(deployment.id)
+        await until(lambda: told.state(deployment) is DeploymentState.QUEUED)
+        await hub.starts(deployment)
+        await asyncio.sleep(0.1)
+        assert told.state(deployment) is DeploymentState.QUEUED
+        hub.context.feed.tell(deployment.id)
+        await until(lambda: told.state(deployment) is DeploymentState.IN_PROGRESS)
+
+
+async def test_what_a_killed_process_had_taken_on_is_told_as_soon_as_it_runs_again(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = told.hub
+    deployment = await hub.deployed(hub.github.push())
+    await hub.context.reports.notice()
+    assert await hub.context.reports.claim(limit=50, lease=timedelta(minutes=2))
+    async with telling(hub, monkeypatch):
+        await until(lambda: told.state(deployment) is DeploymentState.QUEUED)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 async def test_a_failure_is_told_with_its_reason_within_githubs_limit(told: Told) -> None:

@@ -77,7 +77,7 @@ class Everything:
         context = self.world.context
         self.intake = Intake(context, decide, budget=timedelta(seconds=10))
         self.branches = Branches(context=context, intake=self.intake, interval=timedelta(seconds=60), leads=leads)
-        self.reports = Reports(context=context, leads=leads)
+        self.reports = Reports(context=context, leads=leads, alone=False)
 
     async def merged(self, how: str = "squash") -> tuple[str, int]:
         """A pull request, merged as by GitHub's button. The head of main then, and its number."""

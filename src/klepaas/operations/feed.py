@@ -31,8 +31,10 @@ class LiveFeed:
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
         self._watched: dict[str, _Watched] = {}
+        self._stirred = asyncio.Event()
 
     def tell(self, deployment_id: str) -> None:
+        self._stirred.set()
         if watched := self._watched.get(deployment_id):
             watched.rung.set()
 
@@ -67,6 +69,12 @@ class LiveFeed:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY_S):
                         await watched.changed.wait()
+
+    async def stirred(self, *, within_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._stirred.wait()
+        self._stirred.clear()
 
     def _enter(self, deployment_id: str) -> _Watched:
         watched = self._watched.get(deployment_id)

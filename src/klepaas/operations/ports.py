@@ -370,6 +370,12 @@ class Reports(Protocol):
     async def notice(self) -> None:
         """Begin to tell of deployments that are new and whose project has a connection to GitHub."""
 
+    async def take_back(self) -> None:
+        """Have what was claimed due again. Only for a process that knows of no other: whoever claimed it has died."""
+
+    async def is_retrying(self) -> bool:
+        """Whether something waits to be told again."""
+
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[DueReport]:
         """Those that are due, oldest first. They are nobody else's until the lease ends."""
 
@@ -584,6 +590,10 @@ class Feed(Protocol):
 
     def news(self, deployment_id: str) -> AsyncIterator[None]:
         """Yields at once and then whenever something may have happened."""
+
+    async def stirred(self, *, within_s: float) -> None:
+        """Returns when this process told of any deployment since the last return, at the latest after so long. For
+        one listener."""
 
 
 class Runner(Protocol):

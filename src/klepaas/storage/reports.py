@@ -65,6 +65,16 @@ class ReportTable:
         except sa.exc.IntegrityError:
             pass  # another process was quicker
 
+    async def take_back(self) -> None:
+        claimed = sa.and_(r.attempts == 0, r.due_at > self._database.now)
+        async with self._database.write() as connection:
+            await connection.execute(sa.update(reports).where(claimed).values(due_at=self._database.now))
+
+    async def is_retrying(self) -> bool:
+        async with self._database.read() as connection:
+            query = sa.select(r.deployment_id).where(r.due_at.is_not(None), r.attempts > 0).limit(1)
+            return await connection.scalar(query) is not None
+
     async def claim(self, *, limit: int, lease: timedelta) -> Sequence[DueReport]:
         async with self._database.read() as connection:
             rows = (await connection.execute(self._due().order_by(d.number).limit(limit))).all()

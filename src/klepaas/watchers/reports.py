@@ -18,6 +18,8 @@ from klepaas.operations.ports import DueReport
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
+QUIET_FOR_S = 20.0
+"""A process that is alone hears of everything that is written; it looks all the same, should it have missed it."""
 AT_ONCE = 50
 CLAIMED_FOR = timedelta(minutes=2)
 """A process that dies while it tells leaves the rest to another one after so long."""
@@ -34,19 +36,26 @@ class Reports:
     context: Context
     leads: Callable[[], Awaitable[bool]]
     """Whether this process is the one that tells."""
+    alone: bool
+    """Nobody else carries deployments or tells of them (SQLite)."""
 
     async def run(self) -> None:
         """Tell until cancelled."""
+        if self.alone:
+            await self._take_back()
         while True:
-            more = False
+            more = is_quiet = False
             try:
                 more = await self.leads() and await self.look()
+                is_quiet = self.alone and not await self.context.reports.is_retrying()
             except KlepaasError as fault:
                 log.warning("reports_not_looked_at", reason=fault.message)
             except Exception:
                 log.exception("reports_not_looked_at")
             if not more:
                 await asyncio.sleep(LOOK_EVERY_S)
+                if is_quiet:
+                    await self.context.feed.stirred(within_s=QUIET_FOR_S)
 
     async def look(self) -> bool:
         """Tell GitHub what is due. Whether there may be more."""
@@ -58,6 +67,13 @@ class Reports:
         # One credential's trouble is not another's.
         await asyncio.gather(*(self._tell_in_turn(each) for each in by_credential.values()))
         return len(due) == AT_ONCE
+
+    async def _take_back(self) -> None:
+        """What this process claimed before it was killed."""
+        try:
+            await self.context.reports.take_back()
+        except KlepaasError as fault:
+            log.warning("reports_not_taken_back", reason=fault.message)
 
     async def _tell_in_turn(self, due: Sequence[DueReport]) -> None:
         """In the order things happened; when GitHub is away, the rest waits as well, unasked."""

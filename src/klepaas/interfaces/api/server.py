@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -69,7 +69,7 @@ async def serve_app(
         finally:
             stopping.cancel()
             AppStatus.should_exit = True  # open streams end
-            server.should_exit = True
+            server.end()
             await serving
 
 
@@ -105,6 +105,11 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._announce = announce
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -113,6 +118,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._announce()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's own, which gets up ten times a second: once is enough for the header with the date."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._ending.wait()
 
 
 def _refusal(settings: ServerSettings, error: OSError) -> Conflict | Invalid:
