@@ -119,6 +119,11 @@ class Deployment:
         return self.rollback_of is not None
 
     @property
+    def deployed_at(self) -> datetime | None:
+        """When it was first live, if it succeeded."""
+        return (self.live_at or self.finished_at) if self.status is Status.SUCCEEDED else None
+
+    @property
     def stage(self) -> Stage | None:
         """The stage being worked on, or the last one reached."""
         return self.stages[-1].stage if self.stages else None

@@ -1,7 +1,10 @@
 """Start and cancel deployments."""
 
+import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.deployment import Deployment
@@ -90,6 +93,15 @@ async def cancel(context: Context, actor: Actor, deployment_id: str) -> Deployme
     context.runner.wake()
     context.feed.tell(deployment_id)
     return cancelled
+
+
+async def ended_within(context: Context, deployment: Deployment, patience: timedelta) -> Deployment:
+    """The deployment once it has ended, or as it is when patience is at its end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience.total_seconds()):
+            async for _ in context.feed.events(deployment.id, after=deployment.seq):
+                pass
+    return await context.deployments.get(deployment.id) or deployment
 
 
 def require_target(context: Context, project: Project) -> None:

@@ -144,6 +144,7 @@ class Deployments(Protocol):
         status: Collection[Status] = (),
         before_number: int | None = None,
         limit: int = 50,
+        without_rollbacks: bool = False,
     ) -> Sequence[Deployment]:
         """Newest first."""
 
@@ -154,6 +155,9 @@ class Deployments(Protocol):
         Errors: Conflict when the deployment went on in the meantime."""
 
     async def counts(self) -> Mapping[Status, int]: ...
+
+    async def counts_of(self, project_id: str, environment: str) -> Mapping[Status, int]:
+        """Of the deployments of one app that are no rollbacks."""
 
 
 class Queue(Protocol):
@@ -321,6 +325,10 @@ class Pipelines(Protocol):
 
         `mirror` is the name of the repository it is to be mirrored to; None leaves it to the provider's adapter.
         Errors: Conflict, Unavailable, Rejected; what was made until then stays and is known."""
+
+    async def expect(self, project: Project, *, mirror: str | None, place: str | None) -> None:
+        """Write down, before there is a chain, which repository the project is to be mirrored to, and the id of the
+        place of such repositories. Errors: Invalid; Conflict when it is mirrored to another one already."""
 
     async def remove(self, project: Project, tell: Tell | None = None) -> tuple[str, ...]:
         """Take it down. What is gone already is no error."""

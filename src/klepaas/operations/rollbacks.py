@@ -22,7 +22,7 @@ from klepaas.errors import (
     PermissionMissing,
     Unavailable,
 )
-from klepaas.operations import connections, deployments, projects
+from klepaas.operations import connections, deployments, projects, rollback_lines
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState, Submission
 from klepaas.targets.protocol import KeepsWarm
@@ -100,11 +100,32 @@ async def candidates(
     state = await context.apps.get(project.id, environment or project.environment)
     if state is None:
         return []
-    found = await _history(context, state)
+    found = await history_of(context, state)
     return [
-        Candidate(steps_back=n, release=r, is_current=n == 0, way=await _way(context, project, state, r))
+        Candidate(steps_back=n, release=r, is_current=n == 0, way=await way_back(context, project, state, r))
         for n, r in found[:limit]
     ]
+
+
+async def history_of(context: Context, state: AppState) -> list[tuple[int, Release]]:
+    """The live release as step 0, then the earlier proven ones, newest first, each commit and image once.
+
+    When a rollback is live, "previous" means what was released before the release that is live now."""
+    proven = await context.releases.of_app(state.app.project_id, state.app.environment)
+    live = next((r for r in proven if r.id == state.live_release_id), None)
+    older = [r for r in proven if live is None or r.number < live.number]
+    newer = [r for r in proven if live is not None and r.number > live.number]
+    steps = [(0, live)] if live else []
+    steps += [(n, r) for n, r in enumerate(older, start=1)]
+    return [*steps, *((-n, r) for n, r in enumerate(reversed(newer), start=1))]
+
+
+async def way_back(context: Context, project: Project, state: AppState, release: Release) -> Way:
+    """How a release could be had back now; UNKNOWN also where we may not look."""
+    try:
+        return await _asked_way(context, project, state, release)
+    except (AuthenticationFailed, PermissionMissing):
+        return Way.UNKNOWN
 
 
 async def plan(context: Context, actor: Actor, request: RollbackRequest) -> RollbackPlan:
@@ -113,21 +134,37 @@ async def plan(context: Context, actor: Actor, request: RollbackRequest) -> Roll
     Errors: NotFound (no such release; names what there is), Conflict (it is live already), Invalid (ambiguous
     prefix), ImageMissing (neither image nor commit can be had; names the alternatives)."""
     actor.require(Scope.DEPLOY)
-    return await _plan(context, await projects.find(context, actor, request.project), request)
+    project = await projects.find(context, actor, request.project)
+    return await _plan(context, project, await _chosen(context, project, request))
 
 
-async def _plan(context: Context, project: Project, request: RollbackRequest) -> RollbackPlan:
+@dataclass(frozen=True)
+class _Chosen:
+    """The release that is meant, among those there are."""
+
+    state: AppState
+    history: list[tuple[int, Release]]
+    steps_back: int
+    release: Release
+
+
+async def _chosen(context: Context, project: Project, request: RollbackRequest) -> _Chosen:
     if (request.steps_back is None) == (request.commit is None):
         raise Invalid("Say how far to go back: a number of releases or a commit.", hint="klepaas rollback PROJECT 1")
     environment = parse_name(request.environment, "environment") if request.environment else project.environment
     state = await context.apps.get(project.id, environment)
-    history = await _history(context, state) if state else []
+    history = await history_of(context, state) if state else []
     if state is None or not history:
+        rollback_lines.found_nothing(project.repository.display)
         raise NotFound(
             f"{project.name} has no successful deployment in {environment}; there is nothing to go back to.",
             hint=f"Deploy it first: klepaas deploy {project.name}",
         )
-    steps_back, release = _choose(history, request, project)
+    return _Chosen(state, history, *_choose(history, request, project))
+
+
+async def _plan(context: Context, project: Project, chosen: _Chosen) -> RollbackPlan:
+    state, history, release = chosen.state, chosen.history, chosen.release
     way = await _asked_way(context, project, state, release)
     if way in {Way.NONE, Way.UNKNOWN}:
         await _refuse(context, project, state, history, release, way)
@@ -136,7 +173,7 @@ async def _plan(context: Context, project: Project, request: RollbackRequest) ->
     return RollbackPlan(
         project=project,
         app=state.app,
-        candidate=Candidate(steps_back=steps_back, release=release, is_current=False, way=way),
+        candidate=Candidate(steps_back=chosen.steps_back, release=release, is_current=False, way=way),
         current=current,
         live_deployment_id=state.live_deployment_id,
         goes_back=_differences(current, release),
@@ -155,9 +192,16 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
     key = deployments.scoped_key(project.id, request.request_key)
     if key is not None and (earlier := await context.deployments.by_request(key)):
         return Submission(deployment=earlier, is_new=False)
-    agreed = await _plan(context, project, request)
+    if request.steps_back is not None:
+        rollback_lines.asked_for_earlier(project, request.steps_back)
+    chosen = await _chosen(context, project, request)
+    first = await context.deployments.get(chosen.release.deployment_id)
+    deployed_at = first.deployed_at if first else None
+    if request.steps_back is not None:
+        rollback_lines.found_earlier(project, len(chosen.history), chosen.release, deployed_at)
+    rollback_lines.found(project, chosen.release, deployed_at)
+    agreed = await _plan(context, project, chosen)
     release, rebuild = agreed.candidate.release, agreed.candidate.way is Way.REBUILD
-    first = await context.deployments.get(release.deployment_id)
     event = DeploymentQueued(
         project_id=project.id,
         environment=agreed.app.environment,
@@ -183,19 +227,6 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
     return submission
 
 
-async def _history(context: Context, state: AppState) -> list[tuple[int, Release]]:
-    """The live release as step 0, then the earlier proven ones, newest first, each commit and image once.
-
-    When a rollback is live, "previous" means what was released before the release that is live now."""
-    proven = await context.releases.of_app(state.app.project_id, state.app.environment)
-    live = next((r for r in proven if r.id == state.live_release_id), None)
-    older = [r for r in proven if live is None or r.number < live.number]
-    newer = [r for r in proven if live is not None and r.number > live.number]
-    steps = [(0, live)] if live else []
-    steps += [(n, r) for n, r in enumerate(older, start=1)]
-    return [*steps, *((-n, r) for n, r in enumerate(reversed(newer), start=1))]
-
-
 def _choose(history: list[tuple[int, Release]], request: RollbackRequest, project: Project) -> tuple[int, Release]:
     if request.steps_back is not None:
         for steps_back, release in history:
@@ -210,7 +241,11 @@ def _choose(history: list[tuple[int, Release]], request: RollbackRequest, projec
     matches = [(n, r) for n, r in history if r.commit_sha.startswith(prefix)]
     commits = sorted({r.commit_sha for _, r in matches})
     if len(commits) > 1:
-        raise Invalid(f"{prefix} is ambiguous.", hint=f"It could be: {', '.join(commits)}.")
+        raise Invalid(
+            f"{prefix} is ambiguous. It could be: {', '.join(commits)}.",
+            hint="Give more digits.",
+            evidence={"matches": commits},
+        )
     if not matches:
         raise NotFound(
             f"No successful deployment found for commit {prefix[:7]}. Cannot rollback to undeployed commit.",
@@ -220,13 +255,6 @@ def _choose(history: list[tuple[int, Release]], request: RollbackRequest, projec
     if not others:
         raise Conflict(f"Commit {prefix[:7]} is live already.", hint="There is nothing to roll back.")
     return others[0]
-
-
-async def _way(context: Context, project: Project, state: AppState, release: Release) -> Way:
-    try:
-        return await _asked_way(context, project, state, release)
-    except (AuthenticationFailed, PermissionMissing):
-        return Way.UNKNOWN
 
 
 async def _asked_way(context: Context, project: Project, state: AppState, release: Release) -> Way:
@@ -264,7 +292,7 @@ async def _refuse(
     release: Release,
     way: Way,
 ) -> None:
-    ways = [(n, r, await _way(context, project, state, r)) for n, r in history if n > 0 and r.id != release.id]
+    ways = [(n, r, await way_back(context, project, state, r)) for n, r in history if n > 0 and r.id != release.id]
     possible = [f"{n} back ({r.commit_sha[:7]}, {w})" for n, r, w in ways if w not in {Way.NONE, Way.UNKNOWN}]
     alternatives = f"Possible instead: {', '.join(possible)}." if possible else "No other release can be had back."
     evidence = {"commit_sha": release.commit_sha, "image_digest": release.image_digest, "alternatives": possible}

@@ -121,6 +121,7 @@ class DeploymentTable:
         status: Collection[Status] = (),
         before_number: int | None = None,
         limit: int = 50,
+        without_rollbacks: bool = False,
     ) -> Sequence[Deployment]:
         query = sa.select(d.state, d.number).where(d.project_id == project_id)
         if environment is not None:
@@ -129,6 +130,8 @@ class DeploymentTable:
             query = query.where(d.status.in_(list(status)))
         if before_number is not None:
             query = query.where(d.number < before_number)
+        if without_rollbacks:
+            query = query.where(d.rollback_of.is_(None))
         async with self._database.read() as connection:
             rows = await connection.execute(query.order_by(d.number.desc()).limit(limit))
             return [deployment_state.from_json(row.state, number=row.number) for row in rows]
@@ -150,6 +153,12 @@ class DeploymentTable:
         async with self._database.read() as connection:
             rows = await connection.execute(sa.select(d.status, sa.func.count()).group_by(d.status))
             return {Status(status): count for status, count in rows}
+
+    async def counts_of(self, project_id: str, environment: str) -> Mapping[Status, int]:
+        app = d.app_key == f"{project_id}/{environment}"
+        query = sa.select(d.status, sa.func.count()).where(app, d.rollback_of.is_(None)).group_by(d.status)
+        async with self._database.read() as connection:
+            return {Status(status): count for status, count in await connection.execute(query)}
 
 
 def _by_app(rows: Iterable[sa.Row[Any]]) -> dict[str, Deployment]:

@@ -16,6 +16,7 @@ from klepaas.domain.events import RetryScheduled, StageFinished, StageStarted
 from klepaas.domain.observation import Health
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import DatabaseUnavailable, DeadlinePassed, KlepaasError, NotHealthy, Unavailable
+from klepaas.operations import rollback_lines
 from klepaas.operations.ports import Lost
 from klepaas.settings import Deadlines
 from klepaas.targets.protocol import KeepsRunning, Reached
@@ -77,6 +78,11 @@ class Deploy:
         self._deadlines_of = deadlines_of or {}
 
     async def carry(self, run: Run) -> None:
+        await self._carry(run)
+        if run.deployment.is_rollback and run.deployment.status is Status.SUCCEEDED:
+            rollback_lines.completed(run.deployment)
+
+    async def _carry(self, run: Run) -> None:
         scene = await self._scene(run)
         if run.deployment.fence > self._attempts and run.deployment.step not in {ABANDON, SETTLE}:
             await run.record(*run.deployment.give_up(_stage_of(run), self._poisoned(run)))
