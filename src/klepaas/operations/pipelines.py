@@ -44,10 +44,32 @@ async def ensure_for_repository(context: Context, actor: Actor, wanted: Wanted) 
     """The same call again leads to the same project and the same ids."""
     actor.require(Scope.ADMIN)
     _offered(context, wanted.target)
-    project = await _project_of(context, actor, wanted)
+    project = await project_of(context, actor, wanted)
     if wanted.branch is not None and wanted.branch != project.branch:
         project = await projects.configure(context, actor, project.id, ProjectChange(branch=wanted.branch))
     return await _ensured(context, project, None, mirror=wanted.mirror)
+
+
+async def project_of(context: Context, actor: Actor, wanted: Wanted) -> Project:
+    """The caller's project of this repository and target, made when there is none. Errors: those of a registration."""
+    if (found := await _found(context, actor, wanted)) is not None:
+        return found
+    repository = f"{wanted.owner}/{wanted.repo}"
+    try:
+        return await projects.register(
+            context, actor, Registration(repository=repository, branch=wanted.branch, target=wanted.target)
+        )
+    except Conflict:
+        # Somebody was quicker, with the same wish; or the name is that of something else.
+        if (found := await _found(context, actor, wanted)) is not None:
+            return found
+        raise
+
+
+def is_whole(project: Project) -> bool:
+    """Whether everything its chain consists of was made once."""
+    ids = (project.sc_repo_name, project.build_project_id, project.deploy_project_id, project.pipeline_id)
+    return all(ids)
 
 
 async def take_down(context: Context, actor: Actor, reference: str) -> Sequence[str]:
@@ -82,21 +104,6 @@ def _offered(context: Context, target: str) -> Pipelines:
         f"Nothing is set up at a provider for projects of the target {target!r}.",
         hint=context.absent_targets.get(target, "Only projects that are built and deployed elsewhere have a chain."),
     )
-
-
-async def _project_of(context: Context, actor: Actor, wanted: Wanted) -> Project:
-    if (found := await _found(context, actor, wanted)) is not None:
-        return found
-    repository = f"{wanted.owner}/{wanted.repo}"
-    try:
-        return await projects.register(
-            context, actor, Registration(repository=repository, branch=wanted.branch, target=wanted.target)
-        )
-    except Conflict:
-        # Somebody was quicker, with the same wish; or the name is that of something else.
-        if (found := await _found(context, actor, wanted)) is not None:
-            return found
-        raise
 
 
 async def _found(context: Context, actor: Actor, wanted: Wanted) -> Project | None:

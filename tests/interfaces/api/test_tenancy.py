@@ -32,11 +32,17 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{API}/github/app"): {"code": "c0de"},
     ("POST", f"{API}/history/imports"): {"source": "old.db", "deployments": []},
     ("POST", f"{API}/ncp/pipeline/create"): {"owner": "octo", "repo": "new"},
+    ("POST", f"{API}/projects/integrations"): {"owner": "octo", "repo": "new"},
+    ("POST", f"{API}/deployments/ncp-pipeline"): {"owner": "acme", "repo": "shop"},
+    ("POST", f"{API}/rollback/commit"): {"owner": "acme", "repo": "shop", "target_commit_sha": "9fceb02"},
 }
 """A good body for every route that takes one; a route without would be refused for the wrong reason."""
 
 NEEDS_MORE_THAN_READ = {f"{API}/connections", f"{API}/tokens", f"{API}/github", f"{API}/github/manifest", "/metrics"}
 """GETs that are not for everybody."""
+
+SAYS_WHAT_IS_MISSING = {f"{API}/rollback/diagnose/{{owner}}/{{repo}}"}
+"""GETs that answer 200 about a thing that does not exist, and therefore about somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ MISSING = {
     "connection_id": "con_0000000000000000",
     "token_id": "0" * 16,
     "delivery_id": "00000000-0000-0000-0000-000000000000",
+    "owner": "no-such-owner",
+    "repo": "no-such-repository",
 }
 """Ids of every kind of thing there is, of nothing."""
 
@@ -99,6 +107,8 @@ async def theirs(door: Door) -> dict[str, str]:
         "connection_id": connection.id,
         "token_id": token.id,
         "delivery_id": delivery_id,
+        "owner": "acme",
+        "repo": "secret",
     }
 
 
@@ -120,6 +130,10 @@ async def test_somebody_elses_things_are_not_there(door: Door, theirs: dict[str,
                     for ids in (theirs, MISSING)
                 ]
 
+            if step.path in SAYS_WHAT_IS_MISSING:
+                assert (got.status_code, of_nothing.status_code) == (200, 200), step
+                assert got.json() | {"owner": "", "repo": ""} == of_nothing.json() | {"owner": "", "repo": ""}, step
+                continue
             assert (got.status_code, got.json()["error"]["code"]) == (404, "not_found"), step
             assert _without(got, *theirs.values()) == _without(of_nothing, *MISSING.values()), step
         by_name = await us.get(f"{API}/projects/secret"), await us.delete(f"{API}/connections/forge")
@@ -136,6 +150,26 @@ def _without(answer: httpx.Response, *names: str) -> str:
     for name in names:
         text = text.replace(name, "…")
     return text
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("deployments/ncp-pipeline", {}), ("rollback/commit", {"target_commit_sha": "9fceb02"})],
+)
+async def test_naming_somebody_elses_repository_is_naming_none(
+    door: Door, theirs: dict[str, str], path: str, more: dict[str, str]
+) -> None:
+    """S-04, at doors that take the repository in the body."""
+    async with door.client(await door.token(Scope.ADMIN, owner="us")) as us:
+        before = await everything(door.world)
+        got, of_nothing = [
+            await us.post(f"{API}/{path}", json={"owner": ids["owner"], "repo": ids["repo"], **more})
+            for ids in (theirs, MISSING)
+        ]
+
+        assert (got.status_code, of_nothing.status_code) == (404, 404)
+        assert _without(got, "acme", "secret") == _without(of_nothing, MISSING["owner"], MISSING["repo"])
+        assert await everything(door.world) == before
 
 
 async def test_an_owner_cannot_use_anothers_connection_or_make_tokens_for_them(
@@ -216,6 +250,7 @@ async def test_a_read_token_cannot_change_anything(door: Door) -> None:
     token_id = (await tokens.list_all(here.context, here.actor) or [None])[0]
     async with door.client(await door.token(Scope.READ)) as reader:
         ids = {**MISSING, "project": own.id, "deployment_id": waiting.id, "delivery_id": "our-delivery"}
+        ids |= {"owner": "acme", "repo": "shop"}
         await delivered(here, ids["delivery_id"], own)
         ids |= {"token_id": token_id.id} if token_id else {}
         before = await everything(here)

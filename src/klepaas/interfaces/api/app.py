@@ -47,7 +47,7 @@ ROUTERS = (
     github_app.router,
     deliveries.router,
     history.router,
-    hybrid.router,
+    *hybrid.ROUTERS,
     document,
 )
 """Every route there is, each under its full path: what the tenancy and scope walks of the tests go through."""

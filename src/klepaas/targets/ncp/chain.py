@@ -1,5 +1,6 @@
 """The chain of a project at Naver Cloud: mirror, build, deployment, pipeline; made once, then kept in repair."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from klepaas.domain.project import Project
@@ -111,6 +112,19 @@ class Chains:
         )
         return chain, tuple(work.changes)
 
+    async def expect(self, project: Project, *, mirror: str | None, place: str | None) -> None:
+        """Only written down: whether the name can be had is found out when the chain is made. Once its names are
+        decided, the place is known better than by being told.
+
+        Errors: Invalid; Conflict when the project has another mirror already."""
+        if mirror is not None:
+            check_name(mirror, "SourceCommit repository", MAX_REPOSITORY)
+        if found := project.chain.get("names"):
+            _refuse_another(project, found, mirror)
+            return
+        told = {"sc_repo_name": mirror, "sc_project_id": place}
+        await self._book.note(project.id, {name: value for name, value in told.items() if value is not None})
+
     async def remove(self, project: Project, tell: Tell | None = None) -> tuple[str, ...]:
         """Take the chain down. What is gone already is no error. Images in the registry stay.
 
@@ -147,11 +161,7 @@ class Chains:
     async def _names(self, project: Project, mirror: str | None) -> dict[str, str]:
         """Decided once. A project that comes with a mirror or an image keeps their names."""
         if found := project.chain.get("names"):
-            if mirror not in {None, found["repository"]}:
-                raise Conflict(
-                    f"{project.name} is mirrored to {found['repository']} already, not to {mirror[:100]}.",
-                    hint="Leave the name out, or take the chain down first: it keeps no history of its own.",
-                )
+            _refuse_another(project, found, mirror)
             return dict(found)
         owner, repo = project.repository.owner_and_name or (project.repository.owner, project.repository.name)
         candidates = [
@@ -172,3 +182,11 @@ class Chains:
             if build is not None and build.settings is not None:
                 kept["image"] = build.settings.image
         return kept
+
+
+def _refuse_another(project: Project, names: Mapping[str, str], mirror: str | None) -> None:
+    if mirror is not None and mirror != names["repository"]:
+        raise Conflict(
+            f"{project.name} is mirrored to {names['repository']} already, not to {mirror[:100]}.",
+            hint="Leave the name out, or take the chain down first: it keeps no history of its own.",
+        )

@@ -35,6 +35,7 @@ IdempotencyKey = Annotated[
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Where a stream goes on.")]
 
 _WORDS = {
+    400: "Something it needs is not set up yet.",
     401: "The token is missing, wrong, expired or revoked.",
     403: "The token's scope does not allow it.",
     404: "There is no such thing, or it is somebody else's.",
