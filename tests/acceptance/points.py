@@ -33,3 +33,24 @@ TAKEN_BACK = ("abandon.started", "abandon.done", "abandon.recorded", "upstream_w
 """What a switch that is taken back goes through after the way of a deployment."""
 FIRST_DEPLOYMENT = ("claimed", "container_created", "port_leased#2", "upstream_written", "promote.recorded")
 CANCELLED = ("abandon.started", "abandon.recorded")
+
+AT_NAVER = (
+    "claimed",
+    *_passed("fetch", "build"),
+    "mirrored",
+    "build_run.started",
+    *_passed("release"),
+    "manifest.pushed",
+    "deploy_run.started",
+    *_passed("verify", "promote", "retire"),
+    "ended",
+)
+"""A deployment to Naver Cloud, each outside effect of it among them."""
+BACK_AT_NAVER = (
+    "claimed",
+    *_passed("release"),
+    "manifest.pushed",
+    "deploy_run.started",
+    *_passed("verify", "promote", "retire"),
+    "ended",
+)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from klepaas.domain.observation import Health
 from klepaas.domain.status import Status
 from klepaas.errors import Rejected
-from klepaas.operations import projects, rollbacks
+from klepaas.operations import deployments, projects, rollbacks
 from klepaas.operations.rollbacks import Way
 from klepaas.targets.ncp.manifest import MANIFEST_PATH
+from klepaas.targets.protocol import KeepsRunning
 from klepaas.testing.ncp import StandInNcp
 from klepaas.testing.ncp.faults import Ending
+from klepaas.watchers.workloads import Workloads
 from tests.targets_ncp.trial import Trial, trial
 
 
@@ -285,8 +288,6 @@ async def test_a_cancelled_deployment_cancels_its_build(here: Trial) -> None:
         async with asyncio.timeout(20):
             while not here.ncp.builds:
                 await asyncio.sleep(0.02)
-        from klepaas.operations import deployments
-
         await deployments.cancel(here.parts.context, here.actor, submitted.id)
         ended = await here.ended(submitted)
     assert engine.node
@@ -329,3 +330,64 @@ async def test_histories_that_lag_make_no_second_run_after_a_lost_answer(here: T
 
     assert ended.status is Status.SUCCEEDED, ended.failure
     assert (len(here.ncp.builds), len(here.ncp.deploys)) == (1, 1)
+
+
+async def test_runs_started_by_hand_are_noticed_and_are_nobodys_deployment(here: Trial) -> None:
+    here.commit()
+    async with here.node():
+        ended = await here.ended(await here.deploy())
+    watcher = Workloads(here.parts.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True))
+    target = here.parts.context.targets["ncp"]
+    assert isinstance(target, KeepsRunning)
+    await watcher.look_seldom("ncp", target)
+    by_hand = here.ncp.start_deploy(here.ncp.deploy_projects[0].name)
+    here.ncp.wait_for_runs()
+    for _ in range(2):
+        await watcher.look_seldom("ncp", target)
+    state = await here.parts.context.apps.get(here.project.id, "production")
+    assert state is not None
+    changes = [change for change in await here.parts.context.apps.changes(state.app.key) if change.action]
+    rows = await here.parts.context.runs.list(state.app.key)
+
+    assert [f"Run {by_hand} of SourceDeploy" in change.action for change in changes] == [True]
+    assert [(row.run_id, row.deployment_id) for row in rows if row.deployment_id is None] == [(str(by_hand), None)]
+    assert (state.live_deployment_id, state.health) == (ended.id, Health.HEALTHY)
+
+
+async def test_what_somebody_else_deploys_to_the_cluster_is_seen(here: Trial) -> None:
+    here.commit()
+    async with here.node():
+        await here.ended(await here.deploy())
+    found = here.ncp.cluster.deployment(here.app)
+    found["spec"]["template"]["spec"]["containers"][0]["image"] = "another/image:1"
+    target = here.parts.context.targets["ncp"]
+    assert isinstance(target, KeepsRunning)
+    await Workloads(here.parts.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True)).look_seldom(
+        "ncp", target
+    )
+    state = await here.parts.context.apps.get(here.project.id, "production")
+
+    assert state is not None
+    assert (state.health, state.health_detail) == (
+        Health.UNHEALTHY,
+        f"Deployment {here.app} is told to run another image.",
+    )
+
+
+async def test_a_failed_deployment_leaves_the_live_one_healthy(here: Trial) -> None:
+    """The newest run is then another one's."""
+    here.commit()
+    async with here.node():
+        await here.ended(await here.deploy())
+        here.commit()
+        here.ncp.faults.end_runs("build", Ending.FAIL)
+        await here.ended(await here.deploy())
+    target = here.parts.context.targets["ncp"]
+    assert isinstance(target, KeepsRunning)
+    await Workloads(here.parts.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True)).look_seldom(
+        "ncp", target
+    )
+    state = await here.parts.context.apps.get(here.project.id, "production")
+
+    assert state is not None
+    assert state.health is Health.HEALTHY

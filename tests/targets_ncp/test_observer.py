@@ -111,6 +111,22 @@ async def test_who_goes_away_costs_no_read() -> None:
     assert history.reads == [8]
 
 
+async def test_who_comes_back_stands_where_he_stood() -> None:
+    """With many in flight a turn takes longer than somebody waits who settles an unknown outcome."""
+    history = History()
+    observer = Observer(history.read, every_s=0.2, first_s=0.2)
+    patient = asyncio.create_task(observer.look(7))
+    await asyncio.sleep(0.1)
+    others = [asyncio.create_task(observer.look(each)) for each in (8, 9)]
+    patient.cancel()
+    await asyncio.sleep(0.01)
+    again = asyncio.create_task(observer.look(7))
+    await asyncio.gather(again, *others)
+    await observer.close()
+
+    assert history.reads[0] == 7
+
+
 async def test_without_anybody_waiting_nothing_runs() -> None:
     history, before = History(), asyncio.all_tasks()
     observer = Observer(history.read, every_s=0.01)

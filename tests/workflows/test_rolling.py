@@ -127,16 +127,20 @@ async def test_the_watcher_looks_seldom_and_starts_nothing_again(here: World, ro
     async with here.node():
         await here.ended(await here.deploy(project, ONE))
     rolling.goes, rolling.look_every = Health.ABSENT, timedelta(0)
+    rolling.done_by_hand = ["Run 7 was started by kim."]
     watcher = Workloads(here.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True))
     await watcher.look_everywhere()
+    await watcher.look_seldom("rolling", rolling)
     rolling.look_every, before = timedelta(hours=1), rolling.looks
-    await watcher.look_everywhere()
+    await watcher.look_seldom("rolling", rolling)
     state = await here.context.apps.get(project.id, project.environment)
+    assert state is not None
+    [change, *_] = await here.context.apps.changes(state.app.key)
 
     assert rolling.looks == before
     assert len(rolling.told) == 1
-    assert state is not None
     assert state.health is Health.ABSENT
+    assert change.action == "Run 7 was started by kim."
 
 
 async def test_a_target_that_is_not_set_up_is_refused_with_what_sets_it_up(here: World, rolling: RollingTarget) -> None:

@@ -114,6 +114,10 @@ class KeepsRunning(Protocol):
     look_every: timedelta
     """A watcher looks at one app no more often: each look costs calls that somebody counts."""
 
+    async def watch(self, app: App, release: Release, *, deployment_id: str) -> tuple[Observation, Sequence[str]]:
+        """Look at a release that is live since this deployment, with a sentence for each thing that somebody did there
+        without klepaas. May wait long for its turn."""
+
     def urls(self, app: App, hosts: Sequence[str]) -> tuple[str, ...]:
         """Where people reach the app, as far as klepaas knows."""
 

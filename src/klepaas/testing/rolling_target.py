@@ -24,6 +24,7 @@ class RollingTarget:
     told: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     looks: int = 0
+    done_by_hand: list[str] = field(default_factory=list)
 
     async def check(self) -> None:
         self._enter()
@@ -45,6 +46,10 @@ class RollingTarget:
             return await self.settle(app, release, deployment_id=deployment_id or release.deployment_id)
         except Unavailable as away:
             return Observation(at=datetime.now(UTC), health=Health.UNKNOWN, detail=away.message)
+
+    async def watch(self, app: App, release: Release, *, deployment_id: str) -> tuple[Observation, Sequence[str]]:
+        notes, self.done_by_hand = self.done_by_hand, []
+        return await self.observe(app, release, deployment_id=deployment_id), notes
 
     async def settle(self, app: App, release: Release, *, deployment_id: str) -> Observation:
         self._enter()

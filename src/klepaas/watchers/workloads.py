@@ -61,6 +61,8 @@ class Workloads:
             for target in self.context.targets.values():
                 if isinstance(target, WatchesItself):
                     group.create_task(self._listen(target))
+                if isinstance(target, KeepsRunning):
+                    group.create_task(self._keep_looking_seldom(target.name, target))
             while True:
                 self._due.clear()
                 try:
@@ -103,6 +105,8 @@ class Workloads:
         repaired = await self._repair_front(state, project, target, live)
         if await self._under_way(state):
             return
+        if isinstance(target, KeepsRunning):
+            return  # `look_seldom` does
         if live is not None:
             await self._look_at_live(state, project, target, live, repaired)
         elif isinstance(target, RepairsFront) and await target.is_misled(state.app, None):
@@ -127,23 +131,49 @@ class Workloads:
     async def _look_at_live(
         self, state: AppState, project: Project, target: Target, live: Release, repaired: Sequence[str]
     ) -> None:
-        if isinstance(target, KeepsRunning) and not self._is_due(state, target):
-            return
-        seen = await target.observe(state.app, live, deployment_id=state.live_deployment_id)
+        seen = await target.observe(state.app, live)
         action = ""
-        if isinstance(target, KeepsRunning):
-            pass  # it starts again by itself what ended: klepaas only tells
-        elif seen.health in DOWN:
+        if seen.health in DOWN:
             action = await self._start_again(state, target, live, seen)
         elif seen.health is not Health.UNKNOWN and isinstance(target, ShiftsTraffic):
             action = await self._check_traffic(state, project, target, live, seen)
+        await self._write_down(state, live, seen, " ".join([*repaired, action]).strip())
+
+    async def _write_down(self, state: AppState, live: Release, seen: Observation, told: str) -> None:
         current = await self.context.apps.get(state.app.project_id, state.app.environment)
         if current is not None and current.live_release_id == live.id:
-            told = " ".join([*repaired, action]).strip()
             await self.context.apps.observed(current, seen, action=told)
+
+    async def look_seldom(self, name: str, target: KeepsRunning) -> None:
+        """Look at the live releases of a target that keeps them running by itself: only look, one after the other,
+        because each may wait long for its turn."""
+        for state in await self.context.apps.all():
+            project = await self.context.projects.get(state.app.project_id)
+            if project is None or project.target != name or not self._is_due(state, target):
+                continue
+            if state.live_release_id is None or state.live_deployment_id is None or await self._under_way(state):
+                continue
+            live = await self.context.releases.get(state.live_release_id)
+            if live is None:
+                continue
+            seen, notes = await target.watch(state.app, live, deployment_id=state.live_deployment_id)
+            for note in notes:
+                log.info("done_by_hand", app=state.app.name, what=note)
+            await self._write_down(state, live, seen, " ".join(notes))
 
     def _is_due(self, state: AppState, target: KeepsRunning) -> bool:
         return state.observed_at is None or self.context.clock.now() - state.observed_at >= target.look_every
+
+    async def _keep_looking_seldom(self, name: str, target: KeepsRunning) -> None:
+        while True:
+            try:
+                if await self.leads():
+                    await self.look_seldom(name, target)
+            except KlepaasError as fault:
+                log.warning("watcher_look_failed", reason=fault.message)
+            except Exception:
+                log.exception("watcher_look_failed")
+            await asyncio.sleep(self.interval.total_seconds())
 
     async def _start_again(self, state: AppState, target: Target, live: Release, seen: Observation) -> str:
         variables = await self.context.releases.variables(live.id)

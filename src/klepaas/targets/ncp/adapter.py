@@ -15,6 +15,7 @@ from klepaas.domain.project import App, Project
 from klepaas.domain.release import Release
 from klepaas.errors import Outside, Rejected, Unavailable
 from klepaas.operations.ports import ProviderRun
+from klepaas.targets.ncp.by_hand import noticed
 from klepaas.targets.ncp.chain import Chain, known_or_refused
 from klepaas.targets.ncp.cloud import DEPLOY, Cloud, mirror_of, refuse_variables
 from klepaas.targets.ncp.cluster_view import ClusterView
@@ -100,7 +101,7 @@ class NcpTarget:
                 return self._seen(Health.ABSENT, "No run of SourceDeploy applied this release last.")
             if run.run_id is None:
                 return self._seen(Health.STARTING, "The run was not seen yet.")
-            return await self._observed(app, release, await self._stand(run), is_new=deployment_id is not None)
+            return await self._observed(app, release, await self._stand(run))
         except Outside as fault:
             return self._seen(Health.UNKNOWN, fault.message)
 
@@ -116,12 +117,30 @@ class NcpTarget:
             run = found
         stand = await self._stand(run)
         if stand.state.is_final:
-            return await self._observed(app, release, stand, is_new=True)
+            return await self._observed(app, release, stand)
         rollout = await self._rollout(app, release, run)
         if rollout is not None and rollout.stand is Stand.DONE:
             detail = f"{rollout.detail}, though SourceDeploy says {stand.word or 'nothing'} of its run {run.run_id}."
             return self._seen(Health.HEALTHY, detail, run=run, digest=release.image_digest, ready=rollout.ready)
         return self._seen(Health.STARTING, f"SourceDeploy says {stand.word or 'nothing'} of its run {run.run_id}.")
+
+    async def watch(self, app: App, release: Release, *, deployment_id: str) -> tuple[Observation, Sequence[str]]:
+        """By the cluster, where klepaas may look into it; else it is as it was when its run succeeded."""
+        notes: tuple[str, ...] = ()
+        try:
+            project = await self._cloud.project(app)
+            notes = await noticed(self._cloud, app, known_or_refused(project))
+            run = await self._cloud.runs.of(deployment_id, DEPLOY)
+            rollout = await self._rollout(app, release, run) if run is not None else None
+        except Outside as fault:
+            return self._seen(Health.UNKNOWN, fault.message), notes
+        if rollout is None:
+            return self._seen(
+                Health.HEALTHY, "SourceDeploy deployed it. The cluster is not looked into.", run=run
+            ), notes
+        health = Health.HEALTHY if rollout.stand is Stand.DONE else Health.UNHEALTHY
+        digest = release.image_digest if rollout.stand is Stand.DONE else None
+        return self._seen(health, f"{rollout.detail}.", run=run, digest=digest, ready=rollout.ready), notes
 
     def urls(self, app: App, hosts: Sequence[str]) -> tuple[str, ...]:
         return tuple(f"https://{host}" for host in hosts)
@@ -214,7 +233,7 @@ class NcpTarget:
             log.info("deployment_history_updated_success", history_id=run.run_id, duration_seconds=took_s)
         return _Stand(run, found.state, word)
 
-    async def _observed(self, app: App, release: Release, stand: _Stand, *, is_new: bool) -> Observation:
+    async def _observed(self, app: App, release: Release, stand: _Stand) -> Observation:
         run = stand.run
         said = f"SourceDeploy says {stand.word or 'nothing yet'} of its run {run.run_id}"
         if stand.state is RunState.WAITING:
@@ -226,7 +245,7 @@ class NcpTarget:
         if stand.state is not RunState.SUCCEEDED:
             why = f" {rollout.detail}." if rollout is not None else ""
             return self._seen(Health.STOPPED, f"{said}.{why}", run=run)
-        if is_new and not await self._has_image(release):
+        if not await self._has_image(release):
             return self._seen(Health.UNHEALTHY, f"The registry has no {release.image_ref} any more.", run=run)
         if rollout is None:
             detail = f"{said}. The cluster is not looked into."
@@ -234,9 +253,8 @@ class NcpTarget:
         if rollout.stand is Stand.DONE:
             detail = f"{said}. {rollout.detail}."
             return self._seen(Health.HEALTHY, detail, run=run, digest=release.image_digest, ready=rollout.ready)
-        if is_new:
-            await asyncio.sleep(CLUSTER_REST_S)
-        health = Health.UNHEALTHY if rollout.stand is Stand.STUCK or not is_new else Health.STARTING
+        await asyncio.sleep(CLUSTER_REST_S)
+        health = Health.UNHEALTHY if rollout.stand is Stand.STUCK else Health.STARTING
         return self._seen(health, f"{said}, but {rollout.detail}.", run=run, ready=rollout.ready)
 
     async def _rollout(self, app: App, release: Release, run: ProviderRun) -> Rollout | None:

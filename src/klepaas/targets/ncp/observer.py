@@ -17,6 +17,8 @@ AT_ONCE = 4
 FIRST_S = 2.0
 """After a run was started: it is not in the history before that."""
 
+PLACES_LAST_S = 3600.0
+
 Read = Callable[[int], Awaitable[Sequence[Run]]]
 
 
@@ -41,6 +43,8 @@ class Observer:
         self._read, self._every_s, self._first_s, self._clock = read, every_s, min(first_s, every_s), clock
         self._watched: dict[int, _Watched] = {}
         self._looked_at: dict[int, float] = {}
+        self._places: dict[int, float] = {}
+        """Of those who went away before their turn: they come back to where they stood."""
         self._reading: set[asyncio.Task[None]] = set()
         self._rests_until = 0.0
         self._changed = asyncio.Event()
@@ -70,13 +74,15 @@ class Observer:
     def _due(self, project_id: int) -> float:
         """Soon when nobody has looked lately, else one interval after the last look."""
         now = self._clock()
-        return max(now + self._first_s, self._looked_at.pop(project_id, 0.0) + self._every_s)
+        usual = max(now + self._first_s, self._looked_at.pop(project_id, 0.0) + self._every_s)
+        return min(usual, self._places.pop(project_id, usual))
 
     def _leave(self, project_id: int, watched: _Watched, told: "asyncio.Future[Sequence[Run]]") -> None:
         with suppress(ValueError):
             watched.waiting.remove(told)
         if not watched.waiting and self._watched.get(project_id) is watched:
             del self._watched[project_id]
+            self._places[project_id] = watched.due
 
     async def _run(self) -> None:
         while self._watched or self._reading:
@@ -125,7 +131,9 @@ class Observer:
                 told.set_result(found)
 
     def _forget_old(self) -> None:
-        """Only what is younger than an interval matters."""
-        if len(self._looked_at) > 2 * len(self._watched) + 100:
-            oldest = self._clock() - self._every_s
-            self._looked_at = {each: at for each, at in self._looked_at.items() if at > oldest}
+        """Only what is younger than an interval matters, and places that somebody may still come back to."""
+        many, now = 2 * len(self._watched) + 100, self._clock()
+        if len(self._looked_at) > many:
+            self._looked_at = {each: at for each, at in self._looked_at.items() if at > now - self._every_s}
+        if len(self._places) > many:
+            self._places = {each: due for each, due in self._places.items() if due > now - PLACES_LAST_S}

@@ -72,6 +72,8 @@ async def _look_at(kubernetes: Kubernetes, wanted: Wanted, digest: str) -> Rollo
         serving = [pod for pod in pods if _runs(pod, wanted, digest)]
         if len(serving) >= replicas and len(serving) == len([pod for pod in pods if _is_ready(pod)]):
             return Rollout(stand=Stand.DONE, detail=f"{title}: {replicas} of {replicas} pods run it", ready=ready)
+    if not _is_told(found, wanted, digest):
+        return Rollout(stand=Stand.GOING, detail=f"{title} is told to run another image", ready=ready)
     trouble = _trouble(pods)
     detail = f"{title}: {ready} of {replicas} pods are ready" + (f" ({trouble})" if trouble else "")
     is_stuck = _is_seen(found, status) and _gave_up(status)

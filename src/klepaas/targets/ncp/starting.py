@@ -40,7 +40,7 @@ async def begun(
     except KlepaasError:
         await book.forget(run)
         raise
-    await reached(f"{run.kind}.started")
+    await reached(f"{run.kind}_run.started")  # `build.started` is the stage's
     return await book.began(run, started.id)
 
 
