@@ -136,7 +136,7 @@ async def test_a_claim_that_looked_before_another_node_claimed_does_not_rob_it(m
     await asyncio.sleep(0.2)
     async with memory.database.write() as connection:
         taken = await event_log.write(
-            connection, orphan, orphan.claim(node="fast", fence=2), at=memory.clock.now(), by="fast", mine=[]
+            connection, orphan, orphan.claim(node="fast", fence=2), at=memory.clock.now(), by="fast"
         )
         await connection.execute(sa.update(deployments).values(node="fast"))
     assert taken is not None

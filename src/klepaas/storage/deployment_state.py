@@ -8,18 +8,22 @@ from klepaas.domain.deployment import Deployment, Failure, StageTimes
 from klepaas.domain.status import Stage, Status
 
 _TIMES = ("created_at", "started_at", "live_at", "finished_at")
-_FIELDS = {field.name for field in fields(Deployment)} - {"number"}
+_FIELDS = tuple(field.name for field in fields(Deployment) if field.name != "number")
 
 
 def to_json(deployment: Deployment) -> dict[str, Any]:
     """Every field but `number`, which the database gives."""
-    state = asdict(deployment)
-    del state["number"]
+    # Not `asdict` for all of it: that copies everything, one value after the other, for each event that is written.
+    state: dict[str, Any] = {name: getattr(deployment, name) for name in _FIELDS}
     for name in _TIMES:
         state[name] = _iso(state[name])
-    for stage in state["stages"]:
-        stage["started_at"], stage["finished_at"] = _iso(stage["started_at"]), _iso(stage["finished_at"])
+    state["stages"] = [_stage(each) for each in deployment.stages]
+    state["failure"] = None if deployment.failure is None else asdict(deployment.failure)
     return state
+
+
+def _stage(times: StageTimes) -> dict[str, Any]:
+    return {**vars(times), "started_at": _iso(times.started_at), "finished_at": _iso(times.finished_at)}
 
 
 def from_json(state: dict[str, Any], *, number: int) -> Deployment:

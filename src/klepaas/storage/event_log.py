@@ -1,7 +1,9 @@
 """Appending to the event log: events, the deployment's row and what follows from them, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +23,9 @@ from klepaas.storage.tables import apps, deployment_events, deployments, release
 from klepaas.storage.words import keepable_event
 
 d = deployments.c
+
+_NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
+_INSERT_EVENTS = sa.insert(deployment_events)
 
 
 def columns_of(deployment: Deployment) -> dict[str, Any]:
@@ -57,18 +62,18 @@ async def write(
     *,
     at: datetime,
     by: str,
-    mine: Sequence[sa.ColumnElement[bool]] = (),
+    mine: Mapping[str, Any] = _NOTHING_MORE,
     **changes: Any,
 ) -> Deployment | None:
-    """Append events decided on `before`. None, and nothing written, when the row has moved on or is not `mine`."""
+    """Append events decided on `before`. None, and nothing written, when the row has moved on or is not `mine`: what
+    its columns must still say."""
     events = [keepable_event(event) for event in events]
     after = before
     for event in events:
         after = after.after(event, at)
+    was = {"id": before.id, "seq": before.seq, **mine}
     found = await connection.execute(
-        sa.update(deployments)
-        .where(d.id == before.id, d.seq == before.seq, *mine)
-        .values(**columns_of(after), **changes)
+        _update_if(*was), {**{_was(name): value for name, value in was.items()}, **columns_of(after), **changes}
     )
     if found.rowcount != 1:
         return None
@@ -78,12 +83,23 @@ async def write(
     return after
 
 
+@cache
+def _update_if(*names: str) -> sa.Update:
+    """An update of a deployment whose row still says what is known of these columns. Kept: to build it takes as long
+    as to run it."""
+    return sa.update(deployments).where(*(d[name] == sa.bindparam(_was(name), type_=d[name].type) for name in names))
+
+
+def _was(name: str) -> str:
+    return f"was_{name}"
+
+
 async def insert_events(
     connection: AsyncConnection, deployment_id: str, seq: int, events: Sequence[Event], *, at: datetime, by: str
 ) -> None:
     """Number the events from `seq + 1` on."""
     await connection.execute(
-        sa.insert(deployment_events),
+        _INSERT_EVENTS,
         [
             {
                 "deployment_id": deployment_id,

@@ -86,7 +86,7 @@ class DeploymentQueue:
                         events,
                         at=self._clock.now(),
                         by=node,
-                        mine=[d.fence == row.fence],
+                        mine={"fence": row.fence},
                         node=node,
                         look_again_at=None,
                     )
@@ -142,7 +142,7 @@ class DeploymentQueue:
             )
 
     async def advance(self, deployment: Deployment, node: str, events: Sequence[Event]) -> Deployment:
-        mine = (d.fence == deployment.fence, d.node == node)
+        mine = {"fence": deployment.fence, "node": node}
         async with self._database.write() as connection:
             now = self._clock.now()
             after = await event_log.write(connection, deployment, events, at=now, by=node, mine=mine)
@@ -160,12 +160,12 @@ class DeploymentQueue:
         connection: AsyncConnection,
         deployment: Deployment,
         events: Sequence[Event],
-        mine: Sequence[sa.ColumnElement[bool]],
+        mine: Mapping[str, Any],
     ) -> tuple[Deployment, bool]:
         """The row's state now, and whether these events are in it already (a commit whose answer was lost).
 
         Besides ourselves only a cancellation may write to a row we own; anything else means we lost it."""
-        query = sa.select(d.state, d.number).where(d.id == deployment.id, *mine)
+        query = sa.select(d.state, d.number).where(d.id == deployment.id, *(d[name] == mine[name] for name in mine))
         row = (await connection.execute(query)).first()
         if row is None:
             raise Lost(deployment.id)

@@ -135,7 +135,8 @@ class LocalTarget:
 
     async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         try:
-            found = await self._find(app, release)
+            # The engine has just said that it thawed it: what is left to see is whether it answers.
+            found = self._glances.take_ours(release) or await self._find(app, release)
             if found is None:
                 return Observation(at=self._clock(), health=Health.ABSENT, detail="There is no container.")
             port = (await self._leases.leased()).get(_holder(release.id)) if found.state == "running" else None
@@ -310,7 +311,7 @@ class LocalTarget:
         with suppress(Outside):
             found = self._glances.of(release) or await self._find(app, release)
             if found and found.state == "parked" and await self._thawed(found):
-                self._glances.keep(release, replace(found, state="running"))
+                self._glances.keep_ours(release, replace(found, state="running"))
 
     async def _thawed(self, found: Container) -> bool:
         """Unfreeze the container: the whole of a warm rollback. False when it is not frozen any more."""

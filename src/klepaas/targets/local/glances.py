@@ -12,6 +12,7 @@ BELIEVED_S = 0.1
 class Glances:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Container]] = {}
+        self._ours: set[str] = set()
 
     def keep(self, release: Release, found: Container) -> None:
         now = time.monotonic()
@@ -23,8 +24,22 @@ class Glances:
         at, found = self._seen.get(release.id, (float("-inf"), None))
         return found if time.monotonic() - at < BELIEVED_S else None
 
+    def keep_ours(self, release: Release, found: Container) -> None:
+        """What it must be like after what we did to it ourselves just now."""
+        self.keep(release, found)
+        self._ours.add(release.id)
+
+    def take_ours(self, release: Release) -> Container | None:
+        """The same, for the first one who would look whether it worked."""
+        if release.id not in self._ours:
+            return None
+        self._ours.discard(release.id)
+        return self.of(release)
+
     def forget(self, release: Release) -> None:
         self._seen.pop(release.id, None)
+        self._ours.discard(release.id)
 
     def clear(self) -> None:
         self._seen.clear()
+        self._ours.clear()
