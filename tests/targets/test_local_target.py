@@ -213,6 +213,33 @@ async def test_a_parked_release_does_not_come_back_by_itself_and_one_with_traffi
     assert policies == ["no", "always"]
 
 
+async def test_a_frozen_release_thaws_by_itself_once_it_is_about_to_be_wanted(place: LocalPlace) -> None:
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+    await place.target.park(place.app, release)
+    place.target.thaw_ahead(place.app, release)
+    async with asyncio.timeout(20):
+        while [found.state for found in await place.target.everything()] != ["running"]:
+            await asyncio.sleep(0.01)
+    await place.target.apply(place.app, release, {})
+
+    assert (await place.target.observe(place.app, release)).health is Health.HEALTHY
+
+
+async def test_a_release_that_ended_after_its_thaw_is_not_taken_for_a_running_one(place: LocalPlace) -> None:
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+    await place.target.park(place.app, release)
+    place.target.thaw_ahead(place.app, release)
+    await place.target.apply(place.app, release, {})
+    await place.engine.stop(container_name(place.app, release), grace_s=0)
+
+    assert (await place.target.observe(place.app, release)).health is not Health.HEALTHY
+    assert (await place.target.observe(place.app, release)).health is Health.STOPPED
+
+
 async def test_nothing_is_parked_when_no_warm_release_is_wanted(
     place: LocalPlace, engine: DockerEngine, leases: MemoryLeases, home: Path
 ) -> None:

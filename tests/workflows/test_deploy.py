@@ -321,6 +321,19 @@ async def test_a_rollback_is_a_deployment_of_the_warm_release_without_a_build(he
     assert again.status is Status.SUCCEEDED
 
 
+async def test_a_rollback_that_is_only_planned_thaws_nothing(here: World) -> None:
+    project = await here.project()
+    here.source.branches["main"] = [ONE, TWO]
+    async with here.node():
+        first = await here.ended(await here.deploy(project, ONE))
+        await here.ended(await here.deploy(project, TWO))
+        thawing = f"thaw_ahead:{first.release_id}"
+        await rollbacks.plan(here.context, here.actor, rollbacks.RollbackRequest(project=project.id, steps_back=1))
+        assert thawing not in here.target.calls
+        await here.roll_back(project, steps_back=1)
+        assert thawing in here.target.calls
+
+
 async def test_rolling_back_five_times_needs_neither_build_nor_repository(here: World) -> None:
     """R-08."""
     commits = [sha_of(str(n)) for n in range(6)]

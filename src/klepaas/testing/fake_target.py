@@ -222,6 +222,7 @@ class FakeTarget:
 
     def thaw_ahead(self, app: App, release: Release) -> None:
         """No head start: each thaw is seen where `apply` makes it."""
+        self.calls.append(f"thaw_ahead:{release.id}")
 
     # WatchesItself, RepairsFront, ShowsEverything.
 
