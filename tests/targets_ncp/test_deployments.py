@@ -164,8 +164,28 @@ async def test_a_deployment_that_crashes_fails_with_the_reason_and_the_old_relea
     assert second.status is Status.FAILED
     assert second.failure is not None
     assert "CrashLoopBackOff" in second.failure.message
+    here.ncp.wait_for_runs()
+
     assert state is not None
     assert state.live_deployment_id == first.id
+    assert first.image_digest in here.ncp.cluster.image_of(here.app), "the cluster is told so again"
+    assert here.ncp.cluster.digests_of(here.app) == {first.image_digest}
+    assert f"@{first.image_digest}" in (here.mirror.file(MANIFEST_PATH) or "")
+    assert len(here.ncp.deploys) == 3
+
+
+async def test_a_build_that_fails_leaves_the_mirror_with_what_is_live(here: Trial) -> None:
+    """Whoever deploys by hand then deploys that."""
+    here.commit()
+    async with here.node():
+        first = await here.ended(await here.deploy())
+        here.commit()
+        here.ncp.faults.end_runs("build", Ending.FAIL)
+        await here.ended(await here.deploy())
+
+    assert here.mirror.file("app.py") == "print(0)\n"
+    assert f"@{first.image_digest}" in (here.mirror.file(MANIFEST_PATH) or "")
+    assert len(here.ncp.deploys) == 1
 
 
 async def test_a_registry_that_refuses_is_not_a_missing_image(here: Trial) -> None:

@@ -120,6 +120,7 @@ async def test_a_rollout_that_says_no_fails_at_once_and_leaves_the_record(here: 
     assert state is not None
     assert state.live_deployment_id == first.id
     assert rolling.removed == [second.release_id]
+    assert rolling.restored == [first.release_id]
 
 
 async def test_the_watcher_looks_seldom_and_starts_nothing_again(here: World, rolling: RollingTarget) -> None:

@@ -121,6 +121,10 @@ class KeepsRunning(Protocol):
     def urls(self, app: App, hosts: Sequence[str]) -> tuple[str, ...]:
         """Where people reach the app, as far as klepaas knows."""
 
+    async def restore(self, app: App, live: Release | None, *, deployment_id: str) -> None:
+        """Have it told to run `live` again, when this deployment, which was given up, told it something else.
+        Idempotent, does not wait. The variables of `live` are there still."""
+
     async def settle(self, app: App, release: Release, *, deployment_id: str) -> Observation:
         """What became of a deployment whose outcome is unknown. HEALTHY: the release is live. STARTING and UNKNOWN:
         nobody can say yet. Anything else: it is not, and will not be, by this deployment."""

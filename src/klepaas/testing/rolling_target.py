@@ -23,6 +23,7 @@ class RollingTarget:
     reachable: bool = True
     told: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
     looks: int = 0
     done_by_hand: list[str] = field(default_factory=list)
 
@@ -46,6 +47,11 @@ class RollingTarget:
             return await self.settle(app, release, deployment_id=deployment_id or release.deployment_id)
         except Unavailable as away:
             return Observation(at=datetime.now(UTC), health=Health.UNKNOWN, detail=away.message)
+
+    async def restore(self, app: App, live: Release | None, *, deployment_id: str) -> None:
+        self._enter()
+        if deployment_id in self.told and live is not None:
+            self.restored.append(live.id)
 
     async def watch(self, app: App, release: Release, *, deployment_id: str) -> tuple[Observation, Sequence[str]]:
         notes, self.done_by_hand = self.done_by_hand, []

@@ -14,7 +14,7 @@ from klepaas.domain.release import Release
 from klepaas.errors import DatabaseUnavailable, KlepaasError
 from klepaas.operations.context import Context
 from klepaas.operations.ports import AppState
-from klepaas.targets.protocol import ShiftsTraffic
+from klepaas.targets.protocol import KeepsRunning, ShiftsTraffic
 from klepaas.workflows.engine import Run
 from klepaas.workflows.scene import Scene
 
@@ -66,6 +66,8 @@ class Abandon:
             await scene.target.remove(scene.app, ours)
             if state is not None and state.warm_release_id == ours.id:
                 await self.context.apps.warm(scene.app, None, None)
+        if isinstance(door, KeepsRunning) and (live is None or ours is None or live.id != ours.id):
+            await door.restore(scene.app, live, deployment_id=run.deployment.id)
 
     async def _release(self, release_id: str | None) -> Release | None:
         return await self.context.releases.get(release_id) if release_id else None

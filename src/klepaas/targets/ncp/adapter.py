@@ -17,7 +17,7 @@ from klepaas.errors import Outside, Rejected, Unavailable
 from klepaas.operations.ports import ProviderRun
 from klepaas.targets.ncp.by_hand import noticed
 from klepaas.targets.ncp.chain import Chain, known_or_refused
-from klepaas.targets.ncp.cloud import DEPLOY, Cloud, mirror_of, refuse_variables
+from klepaas.targets.ncp.cloud import BUILD, DEPLOY, RESTORE, Cloud, mirror_of, refuse_variables
 from klepaas.targets.ncp.cluster_view import ClusterView
 from klepaas.targets.ncp.image_reference import read_reference
 from klepaas.targets.ncp.manifest import MANIFEST_PATH
@@ -32,6 +32,8 @@ from klepaas.targets.protocol import Plan
 
 log = structlog.get_logger()
 
+RESTORE_REST_S = 2.0
+"""Between two tries to put back what is live; whoever gave the deployment up says for how long it is tried."""
 KNOWN = 500
 """Deployments whose workloads are kept in memory; those of others are read from the mirror."""
 CLUSTER_REST_S = 1.0
@@ -89,9 +91,26 @@ class NcpTarget:
         for each in (*published.manifest.changes, *published.manifest.notes):
             log.info("manifest_changed", app=app.name, what=each)
         self._remember(key, await asyncio.to_thread(workloads_with, published.manifest.content, wanted.image))
-        run = noted or await self._noted(app, release, chain, key)
-        started = await self._begun(run, chain, was_noted_before=noted is not None)
+        started = await self._run(app, release, chain, key, DEPLOY)
         log.info(f"[NCP-DEBUG][SD-STATUS-POLLING-STARTED] history_id={started.run_id}", history_id=started.run_id)
+
+    async def restore(self, app: App, live: Release | None, *, deployment_id: str) -> None:
+        """The mirror's tip says what is live again; a run applies it when one of the deployment applied something
+        else. Kubernetes then keeps the pods it still has."""
+        built, deployed = [await self._cloud.runs.of(deployment_id, kind) for kind in (BUILD, DEPLOY)]
+        if live is None or (built is None and deployed is None):
+            return
+        project = await self._cloud.project(app)
+        chain = known_or_refused(project)
+        wanted = _wanted(project, chain, live)
+        await self._mirrors.publish(self._cloud.origin(project), mirror_of(app, chain), live.commit_sha, wanted)
+        while deployed is not None and deployed.run_id is not None:
+            try:
+                await self._run(app, live, chain, deployment_id, RESTORE)
+                return
+            except Unavailable as away:
+                log.info("restore_waits", app=app.name, reason=away.message)
+                await asyncio.sleep(away.retry_after.total_seconds() if away.retry_after else RESTORE_REST_S)
 
     async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         """Waits for its turn to look while a run goes on: histories are read for all who wait together."""
@@ -168,12 +187,23 @@ class NcpTarget:
 
     # Starting
 
-    async def _noted(self, app: App, release: Release, chain: Chain, key: str) -> ProviderRun:
+    async def _run(self, app: App, release: Release, chain: Chain, key: str, kind: str) -> ProviderRun:
+        noted = await self._cloud.runs.of(key, kind)
+        run = noted or await self._noted(app, release, chain, key, kind)
+        return await self._begun(run, chain, was_noted_before=noted is not None)
+
+    async def _noted(self, app: App, release: Release, chain: Chain, key: str, kind: str) -> ProviderRun:
         cloud, number = self._cloud, chain.deploy_project_id
         seen = await cloud.deploys.runs(number)
+        if going := next((run for run in seen if run.state is RunState.RUNNING), None):
+            raise Unavailable(
+                f"Run {going.id} of the SourceDeploy project {number} still goes on ({going.word}).",
+                hint="It is waited for; cancel it in Naver Cloud's console when it does not end.",
+                retry_after=cloud.settings.look_every,
+            )
         noted = await cloud.runs.intend(
             app,
-            DEPLOY,
+            kind,
             str(number),
             deployment_id=key,
             known=[run.id for run in seen],

@@ -2,7 +2,7 @@
 
 from klepaas.domain.project import App
 from klepaas.targets.ncp.chain import Chain
-from klepaas.targets.ncp.cloud import BUILD, DEPLOY, Cloud
+from klepaas.targets.ncp.cloud import BUILD, DEPLOY, RESTORE, Cloud
 
 _SERVICE = {BUILD: "SourceBuild", DEPLOY: "SourceDeploy"}
 
@@ -21,6 +21,8 @@ async def noticed(cloud: Cloud, app: App, chain: Chain) -> tuple[str, ...]:
             continue  # What was there before klepaas is nobody's news, and a run of ours may not be in the book yet.
         seen = await looks.look(project_id)
         known = {*newest.known, *await cloud.runs.ids(kind, str(project_id))}
+        if kind == DEPLOY:
+            known |= set(await cloud.runs.ids(RESTORE, str(project_id)))
         for run in seen:
             if run.id in known or not run.state.is_final:
                 continue

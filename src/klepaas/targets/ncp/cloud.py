@@ -20,8 +20,8 @@ from klepaas.targets.ncp.sourcebuild import SourceBuild
 from klepaas.targets.ncp.sourcedeploy import SourceDeploy
 from klepaas.targets.protocol import Reached, nothing_reached
 
-BUILD, DEPLOY = "build", "deploy"
-"""Kinds of runs in the book."""
+BUILD, DEPLOY, RESTORE = "build", "deploy", "restore"
+"""Kinds of runs in the book. A restoring one is a run of SourceDeploy too."""
 
 
 @dataclass(kw_only=True)
