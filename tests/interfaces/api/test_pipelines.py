@@ -12,14 +12,6 @@ import pytest
 
 from klepaas.domain.actor import Scope
 from klepaas.interfaces.cli.app import run
-from klepaas.settings import NcpSettings
-from klepaas.storage.chains import ChainTable
-from klepaas.targets.ncp import client as asking
-from klepaas.targets.ncp.budget import Budgets
-from klepaas.targets.ncp.chain import Chains
-from klepaas.targets.ncp.client import NcpClient, keys_of
-from klepaas.targets.ncp.endpoints import endpoints_of
-from klepaas.testing.fake_target import FakeTarget
 from klepaas.testing.ncp import StandInNcp
 from tests.interfaces.api.doors import API, Door, door_of, everything
 from tests.workflows.world import World
@@ -29,29 +21,6 @@ Command = Callable[..., Awaitable[tuple[int, str, str]]]
 CREATE = f"{API}/ncp/pipeline/create"
 ASKED = {"owner": "K-Le-PaaS", "repo": "test-01", "branch": "main", "user_id": "user123"}
 """The contract's own example (section 2.3)."""
-
-
-@pytest.fixture
-async def ncp(here: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StandInNcp]:
-    monkeypatch.setattr(asking, "FIRST_REST_S", 0.001)
-    with StandInNcp() as ncp:
-        settings = NcpSettings.model_validate(
-            {name.removeprefix("KLEPAAS_NCP_").lower(): value for name, value in ncp.endpoints.items()}
-        )
-        client = NcpClient(
-            keys_of(settings),
-            endpoints_of(settings),
-            budgets=Budgets(6000),
-            looks_s=(0.01, 0.05, 0.2),
-            answer_within_s=5,
-        )
-        here.context = replace(
-            here.context,
-            targets={**here.context.targets, "ncp": FakeTarget()},
-            pipelines={"ncp": Chains(client, settings, ChainTable(here.database))},
-        )
-        yield ncp
-        await client.close()
 
 
 @pytest.fixture

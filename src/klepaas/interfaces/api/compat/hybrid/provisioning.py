@@ -8,6 +8,8 @@ from fastapi import APIRouter
 from pydantic import AfterValidator, ConfigDict
 
 from klepaas.domain.project import Project
+from klepaas.domain.repository import parse_branch
+from klepaas.errors import Invalid
 from klepaas.interfaces.api.compat.hybrid.door import TARGET, Id, Name, NamesRepository, OfOldClients, Sha
 from klepaas.interfaces.api.compat.hybrid.words import no_project
 from klepaas.interfaces.api.door import CurrentActor, TheContext
@@ -26,7 +28,10 @@ router = APIRouter(prefix=PREFIX, tags=["older clients"], route_class=OfOldClien
 def _branch(ref: str) -> str:
     if ref.startswith("refs/") and not ref.startswith("refs/heads/"):
         raise ValueError("give a branch, e.g. refs/heads/main")
-    return ref
+    try:
+        return parse_branch(ref)
+    except Invalid as refused:
+        raise ValueError(refused.message) from refused
 
 
 class NewIntegration(NamesRepository):
