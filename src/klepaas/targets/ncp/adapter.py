@@ -135,9 +135,12 @@ class NcpTarget:
                 return found
             run = found
         stand = await self._stand(run)
+        rollout = await self._rollout(app, release, run)
+        if stand.state is RunState.SUCCEEDED and rollout is not None and rollout.stand is Stand.ELSEWHERE:
+            detail = f"SourceDeploy says {stand.word} of its run {run.run_id}, but {rollout.detail}."
+            return self._seen(Health.STOPPED, detail, run=run)
         if stand.state.is_final:
             return await self._observed(app, release, stand)
-        rollout = await self._rollout(app, release, run)
         if rollout is not None and rollout.stand is Stand.DONE:
             detail = f"{rollout.detail}, though SourceDeploy says {stand.word or 'nothing'} of its run {run.run_id}."
             return self._seen(Health.HEALTHY, detail, run=run, digest=release.image_digest, ready=rollout.ready)

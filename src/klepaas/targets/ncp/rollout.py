@@ -12,6 +12,8 @@ from klepaas.targets.ncp.kubernetes import WATCHED, Json, Kubernetes, path_of, p
 class Stand(StrEnum):
     DONE = "done"
     GOING = "going"
+    ELSEWHERE = "elsewhere"
+    """The cluster was not told to run this image, or was told something else since."""
     STUCK = "stuck"
     """The cluster itself says that it does not get on."""
 
@@ -50,7 +52,7 @@ def workloads_with(manifest: bytes, image: str) -> tuple[Wanted, ...]:
 async def look(kubernetes: Kubernetes, wanted: Sequence[Wanted], digest: str) -> Rollout:
     """Once. Errors: those of the cluster."""
     seen = [await _look_at(kubernetes, each, digest) for each in wanted]
-    for stand in (Stand.STUCK, Stand.GOING):
+    for stand in (Stand.ELSEWHERE, Stand.STUCK, Stand.GOING):
         if worse := next((each for each in seen if each.stand is stand), None):
             return worse
     details = "; ".join(each.detail for each in seen)
@@ -61,7 +63,7 @@ async def _look_at(kubernetes: Kubernetes, wanted: Wanted, digest: str) -> Rollo
     title = f"{wanted.kind} {wanted.name}"
     found = await kubernetes.get(path_of(wanted.kind, wanted.namespace, wanted.name))
     if found is None:
-        return Rollout(stand=Stand.GOING, detail=f"{title} is not in the cluster")
+        return Rollout(stand=Stand.ELSEWHERE, detail=f"{title} is not in the cluster")
     spec, status = found.get("spec") or {}, found.get("status") or {}
     replicas, ready = int(spec.get("replicas", 1)), int(status.get("readyReplicas") or 0)
     labels = (spec.get("selector") or {}).get("matchLabels") or {}
@@ -73,7 +75,7 @@ async def _look_at(kubernetes: Kubernetes, wanted: Wanted, digest: str) -> Rollo
         if len(serving) >= replicas and len(serving) == len([pod for pod in pods if _is_ready(pod)]):
             return Rollout(stand=Stand.DONE, detail=f"{title}: {replicas} of {replicas} pods run it", ready=ready)
     if not _is_told(found, wanted, digest):
-        return Rollout(stand=Stand.GOING, detail=f"{title} is told to run another image", ready=ready)
+        return Rollout(stand=Stand.ELSEWHERE, detail=f"{title} is told to run another image", ready=ready)
     trouble = _trouble(pods)
     detail = f"{title}: {ready} of {replicas} pods are ready" + (f" ({trouble})" if trouble else "")
     is_stuck = _is_seen(found, status) and _gave_up(status)
