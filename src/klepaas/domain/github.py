@@ -4,9 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+from typing import Any
 
 ZERO_SHA = "0" * 40
 """What a push names as the commit of a branch that does not exist (any more)."""
+
+MOST_COMMITS = 2048
+"""GitHub lists no more of them in a push."""
+
+_KINDS_OF_PATHS = ("added", "modified", "removed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +43,22 @@ class Push:
     message: str
     """Of the head commit, whole; empty when the push names none."""
     pusher: str
-    paths: tuple[str, ...] | None = None
-    """Files its commits touch; None when the payload does not list them all (GitHub cuts at 2,048 commits)."""
+    commits: Any = field(default=None, repr=False, compare=False)
+    """As the payload lists them, unread; None when the push differs by more than these."""
+
+    @cached_property
+    def paths(self) -> tuple[str, ...] | None:
+        """Files its commits touch; None when the payload does not list them all. Hardly ever asked for."""
+        if not isinstance(self.commits, list) or len(self.commits) >= MOST_COMMITS:
+            return None
+        found: dict[str, None] = {}
+        for commit in self.commits:
+            listed = [commit.get(kind) for kind in _KINDS_OF_PATHS] if isinstance(commit, dict) else [None]
+            for paths in listed:
+                if not isinstance(paths, list) or not set(map(type, paths)) <= {str}:
+                    return None
+                found.update(dict.fromkeys(paths))
+        return tuple(found)
 
     @property
     def branch(self) -> str | None:

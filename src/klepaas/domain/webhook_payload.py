@@ -17,9 +17,6 @@ _SHA = re.compile(r"[0-9a-fA-F]{40}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LARGEST_ID = 2**63 - 1
 
-MOST_COMMITS = 2048
-"""GitHub lists no more of them in a push."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ignored:
@@ -79,7 +76,7 @@ def _push(payload: Mapping[str, Any], repository: RepositoryName) -> Push:
         message=_text(_part(payload, "head_commit").get("message")),
         pusher=_text(_part(payload, "pusher").get("name")),
         # A new or a rewritten branch differs by more than the commits that are listed.
-        paths=None if forced or before == ZERO_SHA else _paths(payload.get("commits")),
+        commits=None if forced or before == ZERO_SHA else payload.get("commits"),
     )
 
 
@@ -109,19 +106,6 @@ def _repository(payload: Mapping[str, Any]) -> RepositoryName | None:
         repository_id=_id(named.get("id")),
         installation_id=None if installation is None else str(installation),
     )
-
-
-def _paths(commits: Any) -> tuple[str, ...] | None:
-    if not isinstance(commits, list) or len(commits) >= MOST_COMMITS:
-        return None
-    found: dict[str, None] = {}
-    for commit in commits:
-        lists = [commit.get(kind) for kind in ("added", "modified", "removed")] if isinstance(commit, dict) else [None]
-        for paths in lists:
-            if not isinstance(paths, list) or not set(map(type, paths)) <= {str}:
-                return None
-            found.update(dict.fromkeys(paths))
-    return tuple(found)
 
 
 def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:

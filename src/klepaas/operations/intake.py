@@ -62,12 +62,11 @@ class Intake:
 
         The same id again is answered with what the first one led to. Errors: Invalid for a payload that cannot be
         read (nothing is stored); Unavailable, DiskFull when it could not be stored."""
-        patience_ends = asyncio.get_running_loop().time() + self._budget_s
         visit = self._visits.get(received.id) or self._begin_with(received)
-        try:
-            async with asyncio.timeout_at(patience_ends):
-                answer = await asyncio.shield(visit.answer)
-        except TimeoutError:
+        await asyncio.wait({visit.answer}, timeout=self._budget_s)
+        if visit.answer.done():
+            answer = visit.answer.result()
+        else:
             await asyncio.shield(visit.stored)
             answer = None
         return webhook_answers.accepted(visit.delivery_id) if answer is None else answer

@@ -84,7 +84,7 @@ async def projects_of(context: Context, repository: RepositoryName) -> Sequence[
     """The projects of this repository, as it is called now."""
     found = await context.projects.of_repository(repository)
     current = [_as_named(project, repository) for project in found]
-    changed = [now for now, before in zip(current, found, strict=True) if now != before]
+    changed = [now for now, before in zip(current, found, strict=True) if now is not before]
     if changed:
         await context.projects.learn(changed)
     return current
@@ -93,15 +93,16 @@ async def projects_of(context: Context, repository: RepositoryName) -> Sequence[
 def _as_named(project: Project, repository: RepositoryName) -> Project:
     """The project with what the message says of its repository: its ids, and its name after a rename."""
     known = project.repository
+    repository_id = project.github_repository_id or repository.repository_id
+    installation_id = project.github_installation_id or repository.installation_id
     if known.kind is SourceKind.GITHUB and (known.owner, known.name) != (repository.owner, repository.name):
         before = f"{known.owner}/{known.name}.git"
         location = known.location.removesuffix(before) + f"{repository.full_name}.git"
         known = replace(known, owner=repository.owner, name=repository.name, location=location)
+    elif (project.github_repository_id, project.github_installation_id) == (repository_id, installation_id):
+        return project
     return replace(
-        project,
-        repository=known,
-        github_repository_id=project.github_repository_id or repository.repository_id,
-        github_installation_id=project.github_installation_id or repository.installation_id,
+        project, repository=known, github_repository_id=repository_id, github_installation_id=installation_id
     )
 
 

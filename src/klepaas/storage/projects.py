@@ -34,6 +34,10 @@ def place_of(project_id: str, environment: str, name: str) -> str:
     return f"variable:{project_id}:{environment}:{name}"
 
 
+REPOSITORIES_KEPT = 1000
+"""What a crowd of deliveries is about is read once, and again when anything was written."""
+
+
 class ProjectTable:
     """A retired project is not found any more; its row and its history stay."""
 
@@ -41,6 +45,8 @@ class ProjectTable:
         self._database, self._sealer = database, sealer
         # Deliveries about one repository come in crowds.
         self._of_repository: Shared[RepositoryName, Sequence[Project]] = Shared(self._read_of_repository)
+        self._kept: dict[RepositoryName, Sequence[Project]] = {}
+        self._kept_of: int | None = None
 
     async def add(self, project: Project) -> Project:
         """The project with its number. Errors: Conflict when its owner has a project of this name."""
@@ -63,7 +69,17 @@ class ProjectTable:
         return await self._where(*_owned_by(owner_id))
 
     async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
-        return await self._of_repository.ask(repository)
+        state = self._database.state
+        if state is None:
+            return await self._of_repository.ask(repository)
+        if state != self._kept_of or len(self._kept) > REPOSITORIES_KEPT:
+            self._kept, self._kept_of = {}, state
+        found = self._kept.get(repository)
+        if found is None:
+            found = await self._of_repository.ask(repository)
+            if self._database.state == state == self._kept_of:
+                self._kept[repository] = found
+        return found
 
     async def _read_of_repository(self, repository: RepositoryName) -> Sequence[Project]:
         has_id, has_installation = repository.repository_id is not None, repository.installation_id is not None

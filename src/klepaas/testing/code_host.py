@@ -1,7 +1,7 @@
 """A GitHub in memory, for tests of what is decided and reported: one repository, its commits, and what it was told."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -113,7 +113,7 @@ class MemoryCodeHost:
             forced=forced,
             message=self._commits[sha].message,
             pusher=pusher,
-            paths=None if forced else tuple({path for each in new for path in self._commits[each].paths}),
+            commits=None if forced else [_as_listed(self._commits[each].paths) for each in new],
         )
 
     def merged(self, sha: str, number: int, *, into: str = "main", at: datetime | None = LONG_AGO) -> None:
@@ -255,3 +255,7 @@ class MemoryCodeHost:
             found.append(here)
             here = self._commits[here].parent
         return found
+
+
+def _as_listed(paths: Iterable[str]) -> dict[str, list[str]]:
+    return {"added": [], "modified": list(paths), "removed": []}
