@@ -15,7 +15,7 @@ from klepaas.operations.rollbacks import Way
 from klepaas.targets.ncp.manifest import MANIFEST_PATH
 from klepaas.targets.protocol import KeepsRunning
 from klepaas.testing.ncp import StandInNcp
-from klepaas.testing.ncp.faults import Ending
+from klepaas.testing.ncp.faults import Ending, Fault, Kind
 from klepaas.watchers.workloads import Workloads
 from tests.targets_ncp.trial import Trial, trial
 
@@ -127,6 +127,17 @@ async def test_environment_variables_are_refused_before_anything_is_touched(here
     assert "TOKEN" in ended.failure.message
     assert "envFrom" in ended.failure.hint
     assert (here.ncp.repositories, here.ncp.builds, here.ncp.deploys) == ({}, [], [])
+
+
+async def test_another_environment_does_not_take_the_place_of_the_projects_own(here: Trial) -> None:
+    here.commit()
+    async with here.node():
+        await here.ended(await here.deploy())
+        ended = await here.ended(await here.deploy(environment="staging"))
+
+    assert ended.failure is not None
+    assert "has one place at Naver Cloud" in ended.failure.message
+    assert len(here.ncp.deploys) == 1
 
 
 async def test_a_build_that_fails_ends_the_deployment_with_the_providers_word(here: Trial) -> None:
@@ -337,6 +348,33 @@ async def test_lost_answers_make_one_build_one_run_and_one_row(here: Trial, door
     assert (len(here.ncp.builds), len(here.ncp.deploys)) == (1, 1)
     assert sorted(row.kind for row in rows) == ["build", "deploy"]
     assert {row.run_id for row in rows} == {here.ncp.builds[0].id, str(here.ncp.deploys[0].id)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_stumbles_there_is_one_build_one_run_and_one_proven_end(
+    here: Trial, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-30: answers lost, errors, cuts and lags, all at once, drawn by the seed."""
+    monkeypatch.setattr("klepaas.targets.ncp.builder.REST_S", 0.2)
+    here.commit()
+    faults = here.ncp.faults
+    faults.use_seed(seed)
+    faults.lags.runs, faults.lags.objects, faults.lags.images = 300, 300, 200
+    changing = ("POST", "PATCH")
+    for fault in (
+        Fault(kind=Kind.LOSE_ANSWER, fraction=0.3, methods=changing, times=6),
+        Fault(kind=Kind.ERROR, status=503, fraction=0.2, times=10),
+        Fault(kind=Kind.CUT, fraction=0.1, times=6),
+        Fault(kind=Kind.THROTTLE, fraction=0.1, times=4, retry_after_s=1),
+    ):
+        faults.add(fault)
+    async with here.node():
+        ended = await here.ended(await here.deploy())
+
+    assert ended.status is Status.SUCCEEDED, ended.failure
+    assert (len(here.ncp.builds), len(here.ncp.deploys)) == (1, 1)
+    assert here.ncp.cluster.digests_of(here.app) == {ended.image_digest}
 
 
 async def test_histories_that_lag_make_no_second_run_after_a_lost_answer(here: Trial) -> None:

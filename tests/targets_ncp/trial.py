@@ -18,13 +18,14 @@ from klepaas.operations.ports import Owner
 from klepaas.operations.projects import Registration
 from klepaas.operations.rollbacks import RollbackRequest
 from klepaas.settings import Deadlines, NcpSettings, Settings
+from klepaas.targets.ncp.adapter import NcpTarget
 from klepaas.targets.protocol import nothing_reached
 from klepaas.testing.ncp import StandInNcp
 from klepaas.wiring import Parts, assembled
 from klepaas.workflows.engine import Engine
 from tests.targets_ncp.origin import OriginRepository
 
-PATIENCE_S = 30.0
+PATIENCE_S = 50.0
 DOCKERFILE = "FROM scratch\nEXPOSE 3000\nCOPY . /\n"
 
 
@@ -133,6 +134,9 @@ async def trial(
         deadlines=deadlines or Deadlines(),
     )
     async with assembled(settings) as parts:
+        target = parts.context.targets["ncp"]
+        assert isinstance(target, NcpTarget)
+        target._cloud.client.looks_s = (0.05, 0.1, 0.2, 0.5, 1.0)  # what appears late does so within a second here
         owner = Owner(id="own_1", name="operator", created_at=parts.context.clock.now())
         await parts.context.owners.add(owner)
         actor = Actor(owner_id=owner.id, scope=Scope.OPERATOR, label="token test")

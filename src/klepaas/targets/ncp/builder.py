@@ -16,6 +16,7 @@ from klepaas.errors import (
     BuildFailed,
     BuildTimeout,
     ContextUnusable,
+    DiskFull,
     ImageMissing,
     Outside,
     Rejected,
@@ -71,7 +72,8 @@ class NcpBuilder:
         async with self._turns.setdefault(chain.build_project_id, asyncio.Lock()):
             run = await cloud.runs.of(request.deployment_id, BUILD)
             if run is None or run.run_id is None:
-                head = await self._mirrors.bring(cloud.origin(project), mirror_of(app, chain), commit)
+                origin, mirror = cloud.origin(project), mirror_of(app, chain)
+                head = await self._patiently(lambda: self._mirrors.bring(origin, mirror, commit), on_line)
                 await on_line(f"Mirrored {commit[:12]} to {chain.repository_name} ({chain.branch} is at {head[:12]}).")
                 run = await self._started(request, chain, dockerfile.shown, on_line)
             await self._followed(run, chain, on_line)
@@ -221,6 +223,8 @@ class NcpBuilder:
         while True:
             try:
                 return await work()
+            except DiskFull:
+                raise
             except Unavailable as away:
                 await on_line(f"{away.message} Tried again.")
                 rest_s = away.retry_after.total_seconds() if away.retry_after is not None else REST_S

@@ -53,10 +53,16 @@ class Cloud:
         await self.deploy_looks.close()
 
     async def project(self, app: App) -> Project:
-        """Errors: NotFound when it was retired."""
+        """Errors: NotFound when it was retired; Rejected for another environment than its own."""
         found = await self.projects.get(app.project_id)
         if found is None:
             raise NotFound(f"The project of {app.name} is gone.")
+        if app.environment != found.environment:
+            raise Rejected(
+                f"{found.name} has one place at Naver Cloud, which is for {found.environment}: {app.environment} would "
+                "take it over.",
+                hint=f"Register the repository once more, for {app.environment}: each project has a chain of its own.",
+            )
         return found
 
     async def chain(self, project: Project, tell: Tell | None = None) -> Chain:
