@@ -16,9 +16,10 @@ import httpx
 from klepaas.client import Client
 from klepaas.docker.installation import ReadyEngine, ensure_engine
 from klepaas.errors import KlepaasError, NotAuthenticated, NotHealthy
-from klepaas.interfaces.cli import child, complaint, credentials, exit_codes, sample
+from klepaas.interfaces.cli import child, credentials, last_word, sample
 from klepaas.interfaces.cli.credentials import Login
 from klepaas.interfaces.cli.exit_codes import ExitCode
+from klepaas.interfaces.cli.last_word import DidNotGetLive
 from klepaas.interfaces.cli.sample import Sample
 from klepaas.interfaces.cli.screen import Screen
 from klepaas.interfaces.cli.submission import submit
@@ -68,35 +69,27 @@ async def until_interrupted(
 async def once(settings: Settings, environment: Mapping[str, str], screen: Screen, port: int | None) -> int:
     """The whole way in a home of its own, which is gone afterwards like everything that ran. The last line says
     how it went."""
-    began = time.monotonic()
-    try:
+
+    async def go() -> str:
         async with (
             passing_home("once", settings, environment, screen) as (own, surroundings),
             klepaas_of(own, surroundings, screen, port or child.any_port(), passing=True) as (client, _),
         ):
             found = await _bring_live(client, own.home, surroundings, screen)
-            if not isinstance(found, ExitCode):
-                await client.retire(NAME)
-    except KlepaasError as error:
-        complaint.complain(screen, error)
-        screen.line(f"demo: failed: {error.message}")
-        return exit_codes.of_error(error) or ExitCode.FAILED
-    if isinstance(found, ExitCode):
-        screen.line("demo: failed: the sample app did not get live.")
-        return found
-    screen.line(
-        f"demo: ok: version {found.sample.version} answered 200 at {found.url}; "
-        f"everything it started is gone again ({time.monotonic() - began:.1f} s)"
-    )
-    return ExitCode.LIVE
+            if isinstance(found, ExitCode):
+                raise DidNotGetLive(found)
+            await client.retire(NAME)
+        return f"version {found.sample.version} answered 200 at {found.url}; everything it started is gone again"
+
+    return await last_word.told(screen, go)
 
 
 @asynccontextmanager
 async def passing_home(
     name: str, settings: Settings, environment: Mapping[str, str], screen: Screen
 ) -> AsyncIterator[tuple[Settings, Mapping[str, str]]]:
-    """An engine and a home of its own below the usual one, with the environment for a klepaas there. Both are gone
-    afterwards, like everything that ran; also after SIGTERM."""
+    """An engine and a home of its own below the usual one, with the environment for a klepaas there; both name the
+    engine. All is gone afterwards, like everything that ran; also after SIGTERM."""
     from klepaas import wiring
 
     own = settings.model_copy(update={"home": settings.home / name, "database_url": None, "encryption_key": None})
@@ -109,8 +102,9 @@ async def passing_home(
     try:
         if own.home.exists():  # a run that was killed
             await wiring.take_down(own, say=screen.say)
+        docker = own.docker.model_copy(update={"host": engine.host})
         try:
-            yield own, surroundings
+            yield own.model_copy(update={"docker": docker}), {**surroundings, "KLEPAAS_DOCKER__HOST": engine.host}
         finally:
             await wiring.take_down(own, say=screen.say)
             await asyncio.to_thread(shutil.rmtree, own.home)
