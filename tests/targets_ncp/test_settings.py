@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
 
 from klepaas.errors import Rejected
-from klepaas.settings import NcpSettings, Settings
+from klepaas.settings import Deadlines, NcpSettings, Settings
 from klepaas.targets.ncp.client import NcpClient
 from klepaas.targets.ncp.endpoints import Service, endpoints_of, warnings_of
 from klepaas.targets.ncp.registry import Registry
@@ -117,3 +118,12 @@ def test_nothing_of_it_is_loaded_at_the_start() -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert said.stdout.strip() == "[]"
+
+
+def test_deadlines_of_naver_cloud_leave_room_for_each_other() -> None:
+    usual = Deadlines()
+    of_ncp = NcpSettings(build_deadline=timedelta(minutes=45)).deadlines(usual)
+
+    assert of_ncp.build > timedelta(minutes=45)
+    assert of_ncp.verify == timedelta(minutes=5)
+    assert of_ncp.deployment >= of_ncp.fetch + of_ncp.build + of_ncp.release + of_ncp.verify
