@@ -233,6 +233,11 @@ class Client:
         """Fields: steps_back or commit, environment, dry_run. A dry run answers with the plan."""
         return await self._ask("POST", "projects", project, "rollback", body=_given(fields), key=key)
 
+    async def diagnose(self, owner: str, name: str) -> dict[str, Any]:
+        """Whether a repository at GitHub could be rolled back, as older clients are told: `ready`, `issues`,
+        `warnings`, `deployment_count`, `latest_deployment`."""
+        return await self._ask("GET", "rollback", "diagnose", owner, name)
+
     # Connections.
 
     async def add_connection(self, name: str, password: str | None = None, **fields: Any) -> dict[str, Any]:

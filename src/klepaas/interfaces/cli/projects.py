@@ -122,7 +122,7 @@ def create(
         if made["target"] in WITH_PIPELINE:
             screen.say(f"Registered {made['name']}. Setting up what builds and deploys it at its provider:")
             try:
-                made = {**made, "pipeline": await _have_pipeline(client, screen, made["name"])}
+                made = {**made, "pipeline": await have_pipeline(client, screen, made["name"])}
             except KlepaasError:
                 screen.warn(f"The chain is not complete. Go on with: klepaas projects pipeline {made['name']}")
                 raise
@@ -140,7 +140,7 @@ def pipeline(project: ProjectName, as_json: Json = False, quiet: Quiet = False) 
     screen = Screen(as_json=as_json, quiet=quiet)
 
     async def run(client: "Client") -> None:
-        found = await _have_pipeline(client, screen, project)
+        found = await have_pipeline(client, screen, project)
         screen.json(found)
         if not found["changes"]:
             screen.say("Everything is as it should be; nothing was changed.")
@@ -214,7 +214,7 @@ def remove(
     ask(run)
 
 
-async def _have_pipeline(client: "Client", screen: Screen, project: str) -> dict[str, Any]:
+async def have_pipeline(client: "Client", screen: Screen, project: str) -> dict[str, Any]:
     """Tell each thing that is changed, as it is."""
     last: dict[str, Any] = {}
     async with aclosing(client.ensure_pipeline(project)) as messages:
