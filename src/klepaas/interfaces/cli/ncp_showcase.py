@@ -21,9 +21,9 @@ from klepaas.interfaces.cli.submission import Send
 from klepaas.interfaces.cli.team import OWNER, REPOSITORY, Team
 from klepaas.settings import Settings
 
-TAKES_TIME = ("--build-time-ms", "300", "--deploy-time-ms", "700")
+TAKES_TIME = ("--build-time-ms", "100", "--deploy-time-ms", "400")
 """So that one sees the stages."""
-LOOKS_OFTEN = {"KLEPAAS_NCP_LOOK_EVERY": "PT0.3S", "KLEPAAS_NCP_CALLS_PER_MINUTE": "1200"}
+LOOKS_OFTEN = {"KLEPAAS_NCP_LOOK_EVERY": "PT0.2S", "KLEPAAS_NCP_CALLS_PER_MINUTE": "1200"}
 """More often than one would ask the real one."""
 
 
@@ -41,6 +41,10 @@ async def show(
             screen.say("Starting stand-ins of GitHub and of Naver Cloud …")
             github = await stack.enter_async_context(team.serving(own.home, known))
             naver = await stack.enter_async_context(_naver(own, known))
+            where = (
+                "a docker-registry" if naver.about["has_registry_program"] else "the stand-in: no docker-registry here"
+            )
+            screen.say(f"Images are built by this machine's engine and kept in {where}; the cluster only takes notes.")
             people = Team(github, screen, own.home / "demo" / NAME, known)
             at = port or child.any_port()
             known = {**known, **team.settings_of(github), "KLEPAAS_PUBLIC_URL": f"http://127.0.0.1:{at}"}

@@ -25,8 +25,13 @@ def main() -> None:
     stay = chosen.pop("stay")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with StandInNcp(**chosen) as ncp:
-        about = {"environment": ncp.endpoints, "control": f"{ncp.url('sourcecommit')}/_control"}
-        sys.stdout.write(json.dumps({**about, "kubeconfig": ncp.kubeconfig}) + "\n")
+        about = {
+            "environment": ncp.endpoints,
+            "control": f"{ncp.url('sourcecommit')}/_control",
+            "has_registry_program": ncp.has_registry_program,
+            "kubeconfig": ncp.kubeconfig,
+        }
+        sys.stdout.write(json.dumps(about) + "\n")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):
             ncp.wait() if stay else sys.stdin.buffer.read()

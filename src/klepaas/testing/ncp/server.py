@@ -151,6 +151,11 @@ class StandInNcp:
         return self.world.registry_name
 
     @property
+    def has_registry_program(self) -> bool:
+        """Whether images are in a docker-registry; else the stand-in keeps them itself."""
+        return isinstance(self.world.images, ImageProgram)
+
+    @property
     def endpoints(self) -> dict[str, str]:
         """The environment variables that point a klepaas here."""
         world = self.world
