@@ -9,13 +9,13 @@ from collections.abc import Callable
 from bench.report import BenchFailed, Report
 from bench.surroundings import Surroundings, surroundings
 
-BENCHES = ("deploy", "rollback", "switch", "recovery", "idle", "streams", "webhook")
+BENCHES = ("deploy", "rollback", "switch", "recovery", "idle", "streams", "webhook", "ncp")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./run bench", description="Measure klepaas beside its floor.")
     parser.add_argument("bench", choices=BENCHES)
-    parser.add_argument("--runs", type=_positive, help="how often each side is measured")
+    parser.add_argument("--runs", type=_positive, help="how often each side is measured; ncp: how many deployments")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     chosen = parser.parse_args()
     module = importlib.import_module(f"bench.{chosen.bench}")

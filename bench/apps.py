@@ -57,6 +57,17 @@ def static_app(around: Surroundings, name: str = "static") -> App:
     return _repository(App(name=name, repository=folder, version_file="site/version.txt", health_path="/health"))
 
 
+def small_repository(around: Surroundings, name: str) -> Path:
+    """A Dockerfile and nothing else worth copying, for what is built elsewhere."""
+    folder = around.folder / "repositories" / name
+    folder.mkdir(parents=True)
+    (folder / "Dockerfile").write_text("FROM scratch\nEXPOSE 8080\nCOPY . /\n")
+    _git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+    _git(folder, "add", "--all")
+    _git(folder, "commit", "--quiet", "--message", "First")
+    return folder
+
+
 def python_app(around: Surroundings, name: str = "python") -> App:
     """An ASGI app on uvicorn; its dependencies are a layer of the image that stays cached."""
     base = python_base(around.engine)

@@ -1,16 +1,15 @@
 """What klepaas costs while nothing happens, and how soon it answers after its start."""
 
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from bench.apps import static_app
 from bench.figures import Samples, turns
 from bench.report import Report, ms
 from bench.server import Server
 from bench.surroundings import Surroundings
+from bench.usage import cpu_s, resident_mib
 
 RUNS = 5
 APPS = 3
@@ -45,26 +44,10 @@ def run(around: Surroundings, runs: int) -> Report:
 
 def _idle(pid: int) -> tuple[float, float]:
     """Percent of one core over IDLE_S, and MiB resident afterwards; of the process and its children."""
-    before, began = _cpu_s(pid), time.monotonic()
+    before, began = cpu_s(pid), time.monotonic()
     time.sleep(IDLE_S)
-    percent = (_cpu_s(pid) - before) / (time.monotonic() - began) * 100
-    return percent, sum(_resident_bytes(each) for each in [pid, *_children(pid)]) / 2**20
-
-
-def _cpu_s(pid: int) -> float:
-    """Of the process and of children that ended. Source: proc_pid_stat(5), fields 14 to 17."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
-
-
-def _resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    direct = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [each for child in direct for each in (child, *_children(child))]
+    percent = (cpu_s(pid) - before) / (time.monotonic() - began) * 100
+    return percent, resident_mib(pid)
 
 
 def _import_ms() -> float:
