@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from klepaas import processes
 from klepaas.client import Client
 from klepaas.errors import NotHealthy, Unavailable
 from klepaas.interfaces.cli import child, sample, showcase
@@ -90,6 +91,16 @@ async def test_an_app_that_answers_something_else_is_not_what_was_asked_for(monk
 
     with pytest.raises(NotHealthy):
         await showcase.see_answer("http://127.0.0.1:1", "1")
+
+
+async def test_a_target_that_has_no_demo_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "klepaas", "demo", "--once", "--target", "moon"]
+    environment = {"PATH": os.defpath, "KLEPAAS_HOME": str(tmp_path / "home")}
+    done = await processes.run(command, env=environment)
+
+    assert done.exit_code == 2
+    assert "no demo for the target 'moon'" in done.stderr
+    assert not (tmp_path / "home").exists()
 
 
 _SERVER = """

@@ -1,6 +1,8 @@
 """The demo with Naver Cloud, the whole way against its stand-in: a chain, builds by the real engine, and back."""
 
 import re
+import signal
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,26 @@ def test_the_whole_chain_is_shown_at_work_and_nothing_is_left(tmp_path: Path, do
     assert first == third != second
     assert fourth != first
     nothing_is_left(tmp_path, docker_host)
-    assert not [image for image in docker.images(docker_host, label=LABEL) if "team-sample" in str(image)]
+    assert _images(docker_host) == []
+
+
+def test_interrupted_while_it_builds_it_takes_everything_away(tmp_path: Path, docker_host: str) -> None:
+    with demo(tmp_path, docker_host, "--target", "ncp") as shown:
+        assert shown.stderr is not None
+        said = list(takewhile(lambda line: line != "build …\n", shown.stderr))
+        shown.send_signal(signal.SIGINT)
+        out, err = shown.communicate(timeout=60)
+
+    assert "Made the SourcePipeline project" in "".join(said)
+    assert "demo: ok" not in out
+    assert shown.returncode == 130, err
+    nothing_is_left(tmp_path, docker_host)
+    assert _images(docker_host) == []
+
+
+def _images(docker_host: str) -> list[dict[str, str]]:
+    """What the stand-in built and left on the engine."""
+    return [image for image in docker.images(docker_host, label=LABEL) if "team-sample" in str(image)]
 
 
 def _in_the_cluster(said: str) -> list[str]:
