@@ -1,5 +1,6 @@
 """What every test may ask for: databases, a Docker engine, and an instance id whose leftovers are removed."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.databases import have_migrated, have_sqlite
 from tests.servers import docker
 from tests.servers.docker import SBIN, DockerDaemon
 from tests.servers.git_http import git_server as git_server
@@ -61,12 +63,38 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database(url)
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    url = postgres.create_database()
+    asyncio.run(have_migrated(url))
+    return url
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A PostgreSQL database of this test's own with klepaas's tables, all empty."""
+    url = postgres.create_database(template=postgres_template)
+    yield url
+    postgres.drop_database(url)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of this test's own; the test runs once on each kind."""
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of this test's own without any table; the test runs once on each kind."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path / 'klepaas.db'}"
     url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of this test's own with klepaas's tables, all empty; the test runs once on each kind."""
+    if request.param == "sqlite":
+        file = tmp_path / "klepaas.db"
+        asyncio.run(have_sqlite(file))
+        return f"sqlite+aiosqlite:///{file}"
+    url: str = request.getfixturevalue("migrated_postgres_url")
     return url
 
 

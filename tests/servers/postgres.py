@@ -62,10 +62,12 @@ class PostgresServer:
         self._end(signal.SIGQUIT)
         self.start()
 
-    def create_database(self) -> str:
-        """Make an empty database and return its URL, `postgresql+psycopg://…`."""
+    def create_database(self, *, template: str | None = None) -> str:
+        """Make a database and return its URL, `postgresql+psycopg://…`: empty, or like the one at the URL `template`,
+        which nobody may be using."""
         name = f"t{secrets.token_hex(6)}"
-        self._execute(f'CREATE DATABASE "{name}"')
+        like = f' TEMPLATE "{template.rpartition("/")[2]}"' if template else ""
+        self._execute(f'CREATE DATABASE "{name}"{like}')
         return f"postgresql+psycopg://klepaas@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:

@@ -5,14 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from klepaas.storage.database import Database
-from klepaas.storage.migrate import migrate
 from tests.storage.worlds import Memory
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
-    await migrate(database)
     yield database
     await database.close()
 

@@ -37,8 +37,8 @@ async def test_migrating_again_changes_nothing(database: Database) -> None:
     assert not await migrate(database)
 
 
-async def test_two_processes_that_start_together_migrate_once(database_url: str) -> None:
-    first, second = Database(database_url), Database(database_url)
+async def test_two_processes_that_start_together_migrate_once(empty_database_url: str) -> None:
+    first, second = Database(empty_database_url), Database(empty_database_url)
     try:
         assert sorted(await asyncio.gather(migrate(first), migrate(second))) == [False, True]
     finally:
@@ -46,10 +46,12 @@ async def test_two_processes_that_start_together_migrate_once(database_url: str)
         await second.close()
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from klepaas.storage.migrations import old_clients
 
-    broken = Database(database_url)
+    broken = Database(empty_database_url)
     with monkeypatch.context() as patch:
         patch.setattr(old_clients, "views", lambda dialect: ["NOT A STATEMENT"])
         with pytest.raises(Exception, match="NOT"):

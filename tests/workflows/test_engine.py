@@ -206,11 +206,11 @@ async def test_a_write_whose_answer_is_lost_is_in_the_history_once(here: World) 
 
 
 async def test_three_nodes_of_which_one_dies_never_overlap_and_end_everything(
-    postgres_url: str, tmp_path: Path
+    migrated_postgres_url: str, tmp_path: Path
 ) -> None:
     """R-05, R-15."""
     async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(world(postgres_url, tmp_path))
+        here = await stack.enter_async_context(world(migrated_postgres_url, tmp_path))
         settings = BRISK.model_copy(update={"lease": timedelta(seconds=2)})
         projects = await projects_of(here, 12)
         at_hand: dict[str, set[str]] = defaultdict(set)
@@ -241,9 +241,9 @@ async def test_three_nodes_of_which_one_dies_never_overlap_and_end_everything(
         assert {d.status for d in found} <= {Status.CANCELLED, Status.SUPERSEDED}
 
 
-async def test_a_node_that_lost_its_lease_writes_nothing_more(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_node_that_lost_its_lease_writes_nothing_more(migrated_postgres_url: str, tmp_path: Path) -> None:
     """R-15: its work is another's by then, which has ended it; the late owner changes nothing."""
-    async with world(postgres_url, tmp_path) as here:
+    async with world(migrated_postgres_url, tmp_path) as here:
         settings = BRISK.model_copy(update={"lease": timedelta(seconds=2)})
         [project] = await projects_of(here, 1)
         in_hand, go_on = asyncio.Event(), asyncio.Event()
@@ -292,9 +292,9 @@ async def test_a_node_whose_lease_ran_out_claims_nothing(here: World) -> None:
     assert [(d.id, d.fence) for d in await queue.claim("other", 10)] == [(mine.id, 2)]
 
 
-async def test_a_live_owner_of_a_slow_stage_is_not_robbed(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_live_owner_of_a_slow_stage_is_not_robbed(migrated_postgres_url: str, tmp_path: Path) -> None:
     """R-15: a stage may take longer than the lease as long as its owner renews it."""
-    async with world(postgres_url, tmp_path) as here:
+    async with world(migrated_postgres_url, tmp_path) as here:
         settings = BRISK.model_copy(update={"lease": timedelta(seconds=2)})
         [project] = await projects_of(here, 1)
         touched: dict[str, list[str]] = {}

@@ -54,6 +54,7 @@ from klepaas.workflows.making import Making
 from klepaas.workflows.running import Running
 from klepaas.workflows.scene import scene_of
 from klepaas.workflows.steps import Steps
+from tests.databases import have_sqlite
 
 QUICK = EngineSettings(lease=timedelta(seconds=2), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=100))
 PATIENCE_S = 20.0
@@ -151,6 +152,8 @@ async def world(
     github_app: GitHubApp | None = None,
 ) -> AsyncIterator[World]:
     """`github_url`, `github_api_url` and `github_app` are those of a stand-in; without, no GitHub answers."""
+    if url.startswith("sqlite"):
+        await have_sqlite(Path(url.partition(":///")[2]))
     database = Database(url)
     await migrate(database)
     clock, sealer = SystemClock(), Sealer(parse_keys(new_key()))

@@ -40,13 +40,11 @@ class Database:
             self._writer = _sqlite(self.url, begin=sqlite.BEGIN_WRITING, connections=1)
             self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
             self._pulse = self._writer
-            self._visited_writer = Visited(_visited_sqlite(self.url, begin=sqlite.BEGIN_WRITING))
-            self._quick_reader: Visited | sa.Engine = _visited_sqlite(self.url, begin="BEGIN")
+            self._visited_writer = Visited(_visited_sqlite(self.url))
         else:
             self._writer = self._reader = _postgres(self.url, connections=10, lease_s=lease_s)
             self._pulse = _postgres(self.url, connections=1, lease_s=lease_s)
             self._visited_writer = Visited(_visited_postgres(self.url, lease_s=lease_s))
-            self._quick_reader = Visited(_visited_postgres(self.url, lease_s=lease_s))
 
     @property
     def now(self) -> sa.ColumnElement[float]:
@@ -89,17 +87,9 @@ class Database:
                 finally:
                     self._writes += 1
 
-    async def read_at_once(self, work: Callable[[sa.Connection], T]) -> T:
-        """`read` for short work that needs to know nothing meanwhile, for a fraction of the price: on SQLite, where a
-        read waits for nobody, at once; otherwise in another thread."""
-        with _saying_unavailable():
-            if isinstance(self._quick_reader, Visited):
-                return await self._quick_reader.visit(work)
-            with self._quick_reader.begin() as connection:
-                return work(connection)
-
     async def write_at_once(self, work: Callable[[sa.Connection], T]) -> T:
-        """`write` likewise. Once begun it ends, also when its caller is cancelled."""
+        """`write` for short work that needs to know nothing meanwhile and comes by the hundred a second: it goes to
+        another thread once. Once begun it ends, also when its caller is cancelled."""
         with _saying_unavailable():
             async with self._turn():
                 try:
@@ -135,10 +125,6 @@ class Database:
         for engine in {id(e): e for e in (self._writer, self._reader, self._pulse)}.values():
             await engine.dispose()
         self._visited_writer.close()
-        if isinstance(self._quick_reader, Visited):
-            self._quick_reader.close()
-        else:
-            self._quick_reader.dispose()
 
 
 @contextmanager
@@ -196,14 +182,14 @@ def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
     return engine
 
 
-def _visited_sqlite(url: sa.URL, *, begin: str) -> sa.Engine:
+def _visited_sqlite(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=sa.pool.QueuePool, pool_size=1, max_overflow=0)
     sqlite.configure(engine)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         # By the driver itself: for SQLAlchemy it would be a statement like any other, at a hundred times the price.
-        connection.connection.cursor().execute(begin)
+        connection.connection.cursor().execute(sqlite.BEGIN_WRITING)
 
     return engine
 

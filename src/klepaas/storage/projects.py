@@ -198,10 +198,8 @@ class ProjectTable:
         return await self._found(query, {})
 
     async def _found(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Sequence[Project]:
-        def work(connection: sa.Connection) -> Sequence[Project]:
-            return [project_of(row) for row in connection.execute(query, values)]
-
-        return await self._database.read_at_once(work)
+        async with self._database.read() as connection:
+            return [project_of(row) for row in await connection.execute(query, values)]
 
 
 _ESCAPED = re.compile("[!%_]")
