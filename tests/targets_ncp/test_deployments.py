@@ -12,6 +12,7 @@ from klepaas.domain.status import Status
 from klepaas.errors import Rejected
 from klepaas.operations import deployments, projects, rollbacks
 from klepaas.operations.rollbacks import Way
+from klepaas.storage.provider_runs import ProviderRunTable
 from klepaas.targets.ncp.manifest import MANIFEST_PATH
 from klepaas.targets.protocol import KeepsRunning
 from klepaas.testing.ncp import StandInNcp
@@ -322,6 +323,30 @@ async def test_a_cancelled_deployment_cancels_its_build(here: Trial) -> None:
         await deployments.cancel(here.parts.context, here.actor, submitted.id)
         ended = await here.ended(submitted)
     assert engine.node
+    assert ended.status is Status.CANCELLED
+    here.ncp.wait_for_runs()
+    assert here.ncp.builds[0].status == "canceled"
+
+
+async def test_a_build_that_was_being_started_when_it_was_given_up_is_found_and_cancelled(
+    here: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the provider's start and our record of it."""
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ProviderRunTable, "began", never)
+    here.ncp.build_time_ms = 60_000
+    here.commit()
+    async with here.node():
+        submitted = await here.deploy()
+        async with asyncio.timeout(20):
+            while not here.ncp.builds:
+                await asyncio.sleep(0.02)
+        await deployments.cancel(here.parts.context, here.actor, submitted.id)
+        ended = await here.ended(submitted)
+
     assert ended.status is Status.CANCELLED
     here.ncp.wait_for_runs()
     assert here.ncp.builds[0].status == "canceled"

@@ -71,6 +71,7 @@ async def serve_app(
             AppStatus.should_exit = True  # open streams end
             server.end()
             await serving
+            AppStatus.should_exit = False  # it speaks of every stream of the process, also of who serves after us
 
 
 @contextmanager

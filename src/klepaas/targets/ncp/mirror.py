@@ -196,7 +196,7 @@ def _final(fault: Moved | NotThere) -> KlepaasError:
     """The error to end with after the last try."""
     if isinstance(fault, Moved):
         return Conflict(fault.message, hint=fault.hint, evidence=fault.evidence)
-    if isinstance(fault.reason, AuthenticationFailed):
+    if isinstance(fault.__cause__, AuthenticationFailed):
         return AuthenticationFailed(
             "SourceCommit does not accept the user name and git password of klepaas.",
             hint="Look at KLEPAAS_NCP_SOURCECOMMIT_USERNAME (a sub account) and KLEPAAS_NCP_SOURCECOMMIT_PASSWORD (its "

@@ -11,7 +11,6 @@ from klepaas.errors import (
     AuthenticationFailed,
     BranchNotFound,
     Conflict,
-    KlepaasError,
     ManifestUnusable,
     RepositoryNotFound,
     Unavailable,
@@ -37,11 +36,7 @@ class Moved(Conflict):
 
 
 class NotThere(RepositoryNotFound):
-    """The mirror does not let us in, or is not found."""
-
-    def __init__(self, reason: KlepaasError) -> None:
-        super().__init__(reason.message, hint=reason.hint, evidence=reason.evidence)
-        self.reason = reason
+    """The mirror does not let us in, or is not found; its cause says which."""
 
 
 class MirrorFolder:
@@ -205,4 +200,4 @@ def _at_the_mirror() -> Iterator[None]:
     try:
         yield
     except (AuthenticationFailed, RepositoryNotFound) as refused:
-        raise NotThere(refused) from refused
+        raise NotThere(refused.message, hint=refused.hint, evidence=refused.evidence) from refused

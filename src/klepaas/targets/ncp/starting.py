@@ -31,7 +31,7 @@ async def begun(
     Errors: those of `start`. After an AnswerLost the book keeps it: call again. After any other it was not started."""
     if run.run_id is not None:
         return run
-    if was_noted_before and (found := await _appeared(run, runs, run.noted_at + appears_within, now)) is not None:
+    if was_noted_before and (found := await appeared(run, runs, run.noted_at + appears_within, now)) is not None:
         return await book.began(run, found)
     try:
         started = await start(run.known)
@@ -44,12 +44,14 @@ async def begun(
     return await book.began(run, started.id)
 
 
-async def _appeared(
+async def appeared(
     run: ProviderRun,
     runs: Callable[[], Awaitable[Sequence[Run]]],
     until: datetime,
     now: Callable[[], datetime],
 ) -> str | None:
+    """The id of a run that may have been started, once its history shows one; None when it shows none until then, or
+    several."""
     while True:
         new = [each.id for each in await runs() if each.id not in run.known]
         if len(new) == 1:
