@@ -233,8 +233,8 @@ def _report(
         ],
         notes=[
             f"Poll interval {interval_s:.1f} s: half of {CALLS_PER_MINUTE:,} calls a minute are for looking, at "
-            f"{many.size} projects. {waiting.looks / waiting.lasted_s:.1f} looks a second were made; the rest of that half "
-            f"is kept for bursts. {len(delays)} builds ended within {ENDS_S:g} s and were deployed.",
+            f"{many.size} projects. {waiting.looks / waiting.lasted_s:.1f} looks a second were made; the rest of that "
+            f"half is kept for bursts. {len(delays)} builds ended within {ENDS_S:g} s and were deployed.",
             f"Looking takes {waiting.core / floor_core:.1f} times what the bare requests take; all began within "
             f"{began_s:.0f} s.",
         ],
