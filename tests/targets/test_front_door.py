@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +177,29 @@ async def test_a_removed_proxy_is_repaired_and_a_wrong_upstream_is_seen(place: L
     assert list(nothing) == []
     assert (misled, well_led) == (True, True)
     assert await _until_answered(place) == release.id
+
+
+async def test_a_repair_that_was_cut_short_is_told_by_the_next_look(
+    place: LocalPlace, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.target.open(place.app, [])
+    release = await _live(place, 1)
+    await place.engine.remove(f"klepaas-proxy-{place.instance_id}", force=True)
+    fresh = LocalTarget(place.engine, place.target._leases, instance_id=place.instance_id, home=home)
+    start = fresh._proxy.container.start
+
+    async def start_and_be_cut_short(answers: Callable[[], Awaitable[bool]]) -> None:
+        await start(answers)
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh._proxy.container, "start", start_and_be_cut_short)
+        with pytest.raises(TimeoutError):
+            await fresh.repair(place.app, [], release)
+    told = [list(await fresh.repair(place.app, [], release)) for _ in range(2)]
+    await fresh.close_connections()
+
+    assert told == [["The proxy was started."], []]
 
 
 async def test_a_door_taken_by_a_stranger_leaves_the_other_doors_alone(place: LocalPlace, leases: MemoryLeases) -> None:

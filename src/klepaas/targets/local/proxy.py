@@ -49,6 +49,9 @@ class Proxy:
         self._given_up: frozenset[str] = frozenset()
         """Addresses for custom host names that a stranger holds."""
         self._seen: tuple[float, frozenset[int]] = (float("-inf"), frozenset())
+        self._put_right: list[str] = []
+        """What was done and not told yet: whoever did it may have lost patience before all was well."""
+        self._was_down = False
 
     async def close(self) -> None:
         await self._admin.close()
@@ -61,10 +64,11 @@ class Proxy:
         seen_at, seen = self._seen
         if door in seen and time.monotonic() - seen_at < _FRESH_S:
             return []
-        done: list[str] = []
         async with self._alone, held(self._folder / "lock", patience_s=_LOCK_PATIENCE_S):
+            done = self._put_right
             for _ in range(_TURNS):
                 if await self._is_as_it_should(done):
+                    self._put_right = []
                     return done
         raise Unavailable(
             "The proxy does not serve every front door yet: they change as fast as it is told of them.",
@@ -87,6 +91,9 @@ class Proxy:
         config = self._render(doors)
         if await self._serves(generation_of(config)) and await self._current_container(done):
             self._seen = (time.monotonic(), frozenset(doors.values()))
+            if self._was_down:
+                done.append("The proxy was started.")
+                self._was_down = False
             return True
         alive = await self.container.comes_back(self._answers)
         if not alive:
@@ -99,9 +106,9 @@ class Proxy:
             await self._admin.load(config)
             done.append("The proxy was given its new configuration.")
         else:
+            self._was_down = True
             await self.container.start(self._answers)
             self._is_current = True
-            done.append("The proxy was started.")
         return False
 
     async def _current_container(self, done: list[str]) -> bool:
