@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.acceptance.app_repository import AppRepository
+from tests.acceptance.cradle import Cradle
 from tests.acceptance.house import House
 from tests.acceptance.klepaas_process import Ground, KlepaasProcess
 
@@ -42,10 +43,17 @@ def repository(ground: Ground) -> AppRepository:
     return made
 
 
+@pytest.fixture(scope="session")
+def cradle() -> Iterator[Cradle]:
+    made = Cradle()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module")
-def house(docker_host: str) -> Iterator[House]:
+def house(docker_host: str, cradle: Cradle) -> Iterator[House]:
     """What the crash tests of one file share."""
-    ground = Ground(docker_host)
+    ground = Ground(docker_host, cradle=cradle)
     made = House(ground)
     yield made
     if made.visitor is not None:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from klepaas.client import Client
 from klepaas.storage.database import normalise
 from klepaas.storage.tables import facts
+from tests.acceptance.cradle import DIES_WITH_US, Cradle, Forked
 from tests.servers import docker
 
 UP_WITHIN_S = 60.0
@@ -34,8 +35,9 @@ class Ground:
 
     The folder is directly below /tmp: the path of a proxy's socket must be short."""
 
-    def __init__(self, docker_host: str, *, database_url: str | None = None) -> None:
-        self.docker_host, self.database_url = docker_host, database_url
+    def __init__(self, docker_host: str, *, database_url: str | None = None, cradle: Cradle | None = None) -> None:
+        """With a `cradle`, processes are forked there."""
+        self.docker_host, self.database_url, self.cradle = docker_host, database_url, cradle
         self.folder = Path(tempfile.mkdtemp(prefix="klepaas-t-", dir="/tmp"))
         self.home = self.folder / "home"
         self.token = ""
@@ -88,7 +90,7 @@ class KlepaasProcess:
         self.ground, self.settings = ground, dict(settings)
         self.url = ""
         self.log = ground.folder / f"log-{len(ground.processes)}"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def pid(self) -> int:
@@ -103,16 +105,7 @@ class KlepaasProcess:
         """Have it answering. `more` are settings of this one life, e.g. TESTING__CRASH_AT="promote.recorded"."""
         assert not self.runs, "it runs already"
         said_before = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [*("setpriv", "--pdeathsig", "KILL", "--"), sys.executable, "-m", "klepaas", "up", "--port", "0"],
-                env=self._environment(more),
-                cwd=self.ground.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for pytest, which then stops us in order
-            )
+        self._child = self._started(more)
         async with asyncio.timeout(UP_WITHIN_S):
             while not (found := _URL.search(self._said(said_before))):
                 if not self.runs:
@@ -123,6 +116,21 @@ class KlepaasProcess:
         self.url = found[1]
         if token := _TOKEN.search(self._said(0)):
             self.ground.token = token[0]
+
+    def _started(self, more: Mapping[str, str]) -> "subprocess.Popen[bytes] | Forked":
+        argv, env, cwd = ["up", "--port", "0"], self._environment(more), self.ground.folder
+        if self.ground.cradle is not None:
+            return self.ground.cradle.start(argv, env=env, cwd=cwd, log=self.log)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*DIES_WITH_US, sys.executable, "-m", "klepaas", *argv],
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops us in order
+            )
 
     def client(self) -> Client:
         """Use it as `async with process.client() as klepaas`."""

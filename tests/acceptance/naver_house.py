@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from klepaas.storage.tables import deployments, provider_runs
 from klepaas.testing.ncp import StandInNcp
+from tests.acceptance.cradle import Cradle
 from tests.acceptance.klepaas_process import Ground, KlepaasProcess
 from tests.targets_ncp.origin import OriginRepository
 
@@ -18,8 +19,8 @@ APP, IMAGE = "local-shop", "local-shop"
 
 
 class NaverHouse:
-    def __init__(self) -> None:
-        self.ground = Ground("unix:///nonexistent/docker.sock")
+    def __init__(self, cradle: Cradle) -> None:
+        self.ground = Ground("unix:///nonexistent/docker.sock", cradle=cradle)
         self.ncp = StandInNcp(build_time_ms=20, deploy_time_ms=20).start()
         self.origin = OriginRepository(self.ground.folder / "shop")
         self.fault, self.record = self.ground.folder / "fault", self.ground.folder / "record"

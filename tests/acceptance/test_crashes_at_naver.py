@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance import truth
+from tests.acceptance.cradle import Cradle
 from tests.acceptance.naver_house import NaverHouse
 from tests.acceptance.points import AT_NAVER, BACK_AT_NAVER
 
@@ -13,8 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[NaverHouse]:
-    made = NaverHouse()
+def house(cradle: Cradle) -> Iterator[NaverHouse]:
+    made = NaverHouse(cradle)
     yield made
     made.clear()
 

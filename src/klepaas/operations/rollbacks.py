@@ -202,11 +202,6 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
     rollback_lines.found(project, chosen.release, deployed_at)
     agreed = await _plan(context, project, chosen)
     release, rebuild = agreed.candidate.release, agreed.candidate.way is Way.REBUILD
-    target = context.target_of(project.target)
-    if agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
-        # While it is written down and taken on: thawing is half of a warm rollback's time. Should it not come to that,
-        # the watcher freezes the release again.
-        target.thaw_ahead(agreed.app, release)
     event = DeploymentQueued(
         project_id=project.id,
         environment=agreed.app.environment,
@@ -224,7 +219,12 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
         image_digest=None if rebuild else release.image_digest,
         note="The image was gone; the commit is built again." if rebuild else "",
     )
-    return await deployments.submit(context, event, key)
+    submission = await deployments.submit(context, event, key)
+    target = context.target_of(project.target)
+    if submission.is_new and agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
+        # While the engine takes the deployment on: thawing is half of a warm rollback's time.
+        target.thaw_ahead(agreed.app, release)
+    return submission
 
 
 def _choose(history: list[tuple[int, Release]], request: RollbackRequest, project: Project) -> tuple[int, Release]:
