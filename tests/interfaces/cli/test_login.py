@@ -97,13 +97,14 @@ def test_a_login_over_the_open_network_is_warned_about(command: Klepaas) -> None
     assert "not encrypted" in said.err
 
 
+@pytest.mark.parametrize("name", ["KLEPAAS_SERVER__PORT", "KLEPAAS_NCP_LOOK_EVERY"])
 def test_a_setting_that_cannot_be_used_is_named_and_its_value_is_not(
-    command: Klepaas, monkeypatch: pytest.MonkeyPatch
+    command: Klepaas, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("KLEPAAS_SERVER__PORT", "canary")
+    monkeypatch.setenv(name, "canary")
 
     said = command("doctor")
 
     assert said.code == 2
-    assert "KLEPAAS_SERVER__PORT" in said.err
+    assert name in said.err
     assert "canary" not in said.err

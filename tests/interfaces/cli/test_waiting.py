@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from klepaas.interfaces.cli.progress import Progress
 from tests.interfaces.cli.conftest import Klepaas
 from tests.interfaces.cli.double import TOKEN, URL, World
 
@@ -218,3 +219,12 @@ def test_a_yes_to_a_plan_that_is_outdated_rolls_nothing_back(world: World, tmp_p
 
     assert terminal.end() == 6
     assert world.deployments == {}
+
+
+def test_live_is_said_with_what_proves_it_where_nobody_asked_the_app() -> None:
+    shifted = {"kind": "traffic.shifted", "release_id": "rel_1"}
+    seen = {"health": "healthy", "detail": "SourceDeploy says success of its run 80001."}
+    answered = {"status": 200, "url": URL, "detail": ""}
+
+    assert Progress().feed({**shifted, "seq": 1, "evidence": seen}) == [f"live: {seen['detail']}"]
+    assert Progress().feed({**shifted, "seq": 1, "evidence": answered}) == ["live: the new version answers"]

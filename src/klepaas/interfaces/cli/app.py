@@ -112,6 +112,7 @@ def _setting(error: ValueError) -> Invalid | None:
     if not isinstance(error, ValidationError):
         return None
     first = error.errors(include_input=False, include_url=False)[0]
-    name = "__".join(str(part) for part in first["loc"]).upper()
+    prefix = "NCP_" if error.title == "NcpSettings" else ""  # of names with one underscore, from older installations
+    name = prefix + "__".join(str(part) for part in first["loc"]).upper()
     problem = first["msg"].removeprefix("Value error, ")
     return Invalid(f"The setting KLEPAAS_{name} is not valid: {problem}.", hint="Change or unset it.")

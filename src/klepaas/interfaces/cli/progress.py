@@ -64,7 +64,7 @@ class Progress:
                 return self._fail(event["stage"], words.one_line(event.get("message"), 200))
             case "traffic.shifted":
                 self.is_live = True
-                return ["live: the new version answers"]
+                return [f"live: {_proof(event.get('evidence') or {})}"]
             case "traffic.returned":
                 self.is_live = False
                 return [f"traffic goes back to the previous release: {words.one_line(event.get('reason'), 200)}"]
@@ -96,3 +96,9 @@ class Progress:
     def in_order(self) -> list[StageLine]:
         known = [name for name in ORDER if name in self.stages]
         return [self.stages[name] for name in [*known, *(name for name in self.stages if name not in ORDER)]]
+
+
+def _proof(evidence: Mapping[str, Any]) -> str:
+    """A place that moves its traffic itself says what it saw; where klepaas moved it, it asked."""
+    seen = words.one_line(evidence.get("detail"), 200) if "health" in evidence else ""
+    return seen or "the new version answers"
