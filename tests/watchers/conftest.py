@@ -1,3 +1,2 @@
 from tests.operations.conftest import hub as hub
 from tests.operations.conftest import hub_url as hub_url
-from tests.operations.conftest import migrated as migrated

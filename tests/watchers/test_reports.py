@@ -60,7 +60,7 @@ def reports(hub: Hub, *, alone: bool = False) -> Reports:
 @asynccontextmanager
 async def telling(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The watcher of a process that is alone: it hears of what happens, and would not look by itself."""
-    monkeypatch.setattr(watcher, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(watcher, "REST_S", 0.01)
     monkeypatch.setattr(watcher, "QUIET_FOR_S", 3600.0)
     running = asyncio.create_task(reports(hub, alone=True).run())
     try:

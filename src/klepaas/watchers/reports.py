@@ -20,6 +20,8 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 2.0
 QUIET_FOR_S = 20.0
 """A process that is alone hears of everything that is written; it looks all the same, should it have missed it."""
+REST_S = 0.5
+"""Between two looks of a process that hears of everything: a deployment writes a dozen times a second."""
 AT_ONCE = 50
 CLAIMED_FOR = timedelta(minutes=2)
 """A process that dies while it tells leaves the rest to another one after so long."""
@@ -52,10 +54,13 @@ class Reports:
                 log.warning("reports_not_looked_at", reason=fault.message)
             except Exception:
                 log.exception("reports_not_looked_at")
-            if not more:
+            if more:
+                continue
+            if self.alone:
+                await asyncio.sleep(REST_S)
+                await self.context.feed.stirred(within_s=QUIET_FOR_S if is_quiet else LOOK_EVERY_S)
+            else:
                 await asyncio.sleep(LOOK_EVERY_S)
-                if is_quiet:
-                    await self.context.feed.stirred(within_s=QUIET_FOR_S)
 
     async def look(self) -> bool:
         """Tell GitHub what is due. Whether there may be more."""
