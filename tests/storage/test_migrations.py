@@ -71,6 +71,14 @@ async def test_a_database_of_a_newer_klepaas_is_refused(database: Database) -> N
         await migrate(database)
 
 
+def test_a_start_loads_no_database_that_it_does_not_use() -> None:
+    """PostgreSQL's part of SQLAlchemy takes as long as all tables together."""
+    program = "import sys, klepaas.wiring; print('sqlalchemy.dialects.postgresql' in sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "False"
+
+
 def test_a_start_with_nothing_to_do_does_not_load_alembic(tmp_path: Path) -> None:
     """What takes 0.2 s of every start otherwise."""
     program = f"""

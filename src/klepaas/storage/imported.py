@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from klepaas.domain.imported import Imported
 from klepaas.domain.old_findings import Finding, Problem
@@ -46,13 +45,12 @@ class ImportedTable:
             return {row[0]: row[1] for row in rows}
 
     async def keep(self, found: Sequence[Imported]) -> int:
-        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         changed = 0
         async with self._database.write() as connection:
             for each in found:
                 row = _columns(each)
                 # Only what was unknown is written again: racing imports cannot take an end back.
-                kept = insert(imported_deployments).values(**row)
+                kept = self._database.insert(imported_deployments).values(**row)
                 again = kept.on_conflict_do_update(
                     index_elements=[i.key],
                     set_={name: value for name, value in row.items() if name not in _ONCE},
