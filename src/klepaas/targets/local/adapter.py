@@ -126,7 +126,7 @@ class LocalTarget:
                     return
             elif found.state == "stopped" or found.labels.get(SPEC) != spec_of(release, port):
                 await self._take_away(app.name, release.id, found, with_port=False)
-            elif found.state != "parked" or await self._thawed(found):
+            elif found.state != "parked" or await self._thawed(release, found):
                 return
         raise Rejected(
             f"Release {release.number} of {app.name} could not be started in {_TRIES} tries.",
@@ -233,10 +233,10 @@ class LocalTarget:
         if not self._docker.warm_for or not await asyncio.to_thread(has_room_for, release.settings.memory_bytes):
             return False
         try:
-            self._glances.clear()
-            # First, because a frozen container with the policy `always` runs again after an engine restart.
-            await self._engine.restart_policy(found.id, "no")
-            await self._engine.pause(found.id)
+            with self._glances.changing(release.id):
+                # First, because a frozen container with the policy `always` runs again after an engine restart.
+                await self._engine.restart_policy(found.id, "no")
+                await self._engine.pause(found.id)
         except (EngineNotFound, NotRunning):
             # Somebody else parked it, or it ended in this very moment.
             again = await self._find(app, release)
@@ -298,26 +298,27 @@ class LocalTarget:
     async def _find(self, app: App, release: Release) -> Container | None:
         """The container of this release, in any state. Not one that merely has its name."""
         self._glances.forget(release)
+        since = self._glances.changes(release)
         try:
             found = container_of(await self._engine.inspect(container_name(app, release)))
         except EngineNotFound:
             return None
         if found.labels.get(INSTANCE) != self._instance_id:
             return None
-        self._glances.keep(release, found)
+        self._glances.keep(release, found, since=since)
         return found
 
     async def _thaw_ahead(self, app: App, release: Release) -> None:
         with suppress(Outside):
             found = self._glances.of(release) or await self._find(app, release)
-            if found and found.state == "parked" and await self._thawed(found):
+            if found and found.state == "parked" and await self._thawed(release, found):
                 self._glances.keep_ours(release, replace(found, state="running"))
 
-    async def _thawed(self, found: Container) -> bool:
+    async def _thawed(self, release: Release, found: Container) -> bool:
         """Unfreeze the container: the whole of a warm rollback. False when it is not frozen any more."""
-        self._glances.clear()
         try:
-            await self._engine.unpause(found.id)
+            with self._glances.changing(release.id):
+                await self._engine.unpause(found.id)
         except (EngineNotFound, EngineConflict):
             return False
         await self._reached("container_thawed")
@@ -356,7 +357,10 @@ class LocalTarget:
         return True
 
     async def _take_away(self, app: str, release_id: str, found: Container, *, with_port: bool) -> None:
-        self._glances.clear()
+        with self._glances.changing(release_id):
+            await self._taken_away(app, release_id, found, with_port=with_port)
+
+    async def _taken_away(self, app: str, release_id: str, found: Container, *, with_port: bool) -> None:
         try:
             lines = await self._engine.logs(found.id, lines=_SAVED_LINES)
             await self._logs.save(app, release_id, [line.text for line in lines])

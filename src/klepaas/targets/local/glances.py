@@ -1,6 +1,9 @@
 """Containers as they were seen a moment ago, for those who would only look again at what was just looked at."""
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from klepaas.domain.release import Release
 from klepaas.targets.local.container import Container
@@ -13,8 +16,28 @@ class Glances:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Container]] = {}
         self._ours: set[str] = set()
+        self._under_change: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
 
-    def keep(self, release: Release, found: Container) -> None:
+    @contextmanager
+    def changing(self, release_id: str) -> Iterator[None]:
+        """We change its container ourselves: what was seen before or is seen meanwhile is not believed afterwards."""
+        self._under_change[release_id] += 1
+        self._note_change(release_id)
+        try:
+            yield
+        finally:
+            self._under_change[release_id] -= 1
+            self._note_change(release_id)
+
+    def changes(self, release: Release) -> int:
+        """Begun and ended ones. A look during which this rises may have seen what was before."""
+        return self._changes[release.id]
+
+    def keep(self, release: Release, found: Container, *, since: int) -> None:
+        """What a look saw that began when there were so many `changes`."""
+        if self._under_change[release.id] or since != self.changes(release):
+            return
         now = time.monotonic()
         self._seen = {key: each for key, each in self._seen.items() if now - each[0] < BELIEVED_S}
         self._seen[release.id] = (now, found)
@@ -26,7 +49,7 @@ class Glances:
 
     def keep_ours(self, release: Release, found: Container) -> None:
         """What it must be like after what we did to it ourselves just now."""
-        self.keep(release, found)
+        self.keep(release, found, since=self.changes(release))
         self._ours.add(release.id)
 
     def take_ours(self, release: Release) -> Container | None:
@@ -40,6 +63,7 @@ class Glances:
         self._seen.pop(release.id, None)
         self._ours.discard(release.id)
 
-    def clear(self) -> None:
-        self._seen.clear()
-        self._ours.clear()
+    def _note_change(self, release_id: str) -> None:
+        self._changes[release_id] += 1
+        self._seen.pop(release_id, None)
+        self._ours.discard(release_id)
