@@ -6,10 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from klepaas.domain.actor import Scope
 from klepaas.domain.connection import Connection, ConnectionKind, Credential
 from klepaas.domain.events import DeploymentSucceeded, TrafficShiftDecided, TrafficShifted
+from klepaas.domain.github import RepositoryName
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import ProjectSettings
 from klepaas.domain.repository import parse_repository
@@ -287,6 +289,17 @@ async def test_what_was_seen_of_a_release_that_is_not_live_any_more_changes_noth
     state = await memory.apps.get(project.id, "production")
     assert state is not None
     assert state.health is Health.HEALTHY
+
+
+async def test_projects_of_a_repository_are_never_older_than_what_was_seen_of_them(memory: Memory) -> None:
+    """They are kept between deliveries; a commit may be seen by others before whoever wrote it goes on."""
+    project = await memory.project()
+    called = RepositoryName(owner=project.repository.owner or "", name=project.repository.name or "")
+    assert [each.id for each in await memory.projects.of_repository(called)] == [project.id]
+    async with memory.database.write() as connection:
+        await connection.execute(sa.text("UPDATE projects SET branch = 'next'"))
+        assert memory.database.state is None
+    assert [each.branch for each in await memory.projects.of_repository(called)] == ["next"]
 
 
 async def test_a_warm_release_is_remembered_until_it_is_not(memory: Memory) -> None:

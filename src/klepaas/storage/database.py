@@ -35,7 +35,7 @@ class Database:
         self.url = sa.make_url(normalise(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._lock = asyncio.Lock()
-        self._writes = 0
+        self._writes = self._writing = 0
         if self.is_sqlite:
             self._writer = _sqlite(self.url, begin=sqlite.BEGIN_WRITING, connections=1)
             self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
@@ -65,9 +65,9 @@ class Database:
 
     @property
     def state(self) -> int | None:
-        """While this says the same, nothing was written but what `write_at_once` and `pulse` wrote. None where other
-        processes write, too, and nobody knows."""
-        return self._writes if self.is_sqlite else None
+        """While this says the same, nothing was written but what `write_at_once` and `pulse` wrote. None when nobody
+        knows: where other processes write, too, and while somebody writes, whose commit may be seen before its end."""
+        return self._writes if self.is_sqlite and not self._writing else None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -81,10 +81,12 @@ class Database:
         """A transaction: committed at the end of the block, rolled back when it raises."""
         with _saying_unavailable():
             async with self._turn():
+                self._writing += 1
                 try:
                     async with self._writer.begin() as connection:
                         yield connection
                 finally:
+                    self._writing -= 1
                     self._writes += 1
 
     async def write_at_once(self, work: Callable[[sa.Connection], T]) -> T:

@@ -38,7 +38,7 @@ def test_the_whole_chain_is_shown_at_work_and_nothing_is_left(tmp_path: Path, do
     assert "build …" not in back
     assert "Could it be rolled back? yes\n  Latest deployment image not found in NCR (HTTP 404)." in back
     assert "The image was gone; the commit is built again." in again
-    assert [each.count("SourceDeploy says success of its run") for each in (before, merged, back, again)] == [1] * 4
+    assert [each.count("SourceDeploy says success of its run") for each in (before, merged, back, again)] == [2] * 4
     first, second, third, fourth = _in_the_cluster(err)
     assert first == third != second
     assert fourth != first
