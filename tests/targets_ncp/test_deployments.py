@@ -1,7 +1,7 @@
 """Must show 1: the whole way from a repository to a proven deployment at Naver Cloud, and back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from klepaas.domain.observation import Health
 from klepaas.domain.status import Status
 from klepaas.errors import Rejected
 from klepaas.operations import deployments, projects, rollbacks
+from klepaas.operations.ports import ProviderRun
 from klepaas.operations.rollbacks import Way
 from klepaas.storage.provider_runs import ProviderRunTable
 from klepaas.targets.ncp.manifest import MANIFEST_PATH
@@ -317,9 +318,7 @@ async def test_a_cancelled_deployment_cancels_its_build(here: Trial) -> None:
     here.commit()
     async with here.node() as engine:
         submitted = await here.deploy()
-        async with asyncio.timeout(20):
-            while not here.ncp.builds:
-                await asyncio.sleep(0.02)
+        await _until(lambda: here.ncp.builds)
         await deployments.cancel(here.parts.context, here.actor, submitted.id)
         ended = await here.ended(submitted)
     assert engine.node
@@ -328,28 +327,71 @@ async def test_a_cancelled_deployment_cancels_its_build(here: Trial) -> None:
     assert here.ncp.builds[0].status == "canceled"
 
 
+@pytest.fixture
+def lost_start(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The next start of a run of this kind happens at the provider, and does not come to our record."""
+    began = ProviderRunTable.began
+
+    def lose(kind: str) -> None:
+        lost: list[str] = []
+
+        async def lost_once(book: ProviderRunTable, run: ProviderRun, run_id: str) -> ProviderRun:
+            if run.kind == kind and not lost:
+                lost.append(run_id)
+                await asyncio.Event().wait()
+            return await began(book, run, run_id)
+
+        monkeypatch.setattr(ProviderRunTable, "began", lost_once)
+
+    return lose
+
+
 async def test_a_build_that_was_being_started_when_it_was_given_up_is_found_and_cancelled(
-    here: Trial, monkeypatch: pytest.MonkeyPatch
+    here: Trial, lost_start: Callable[[str], None]
 ) -> None:
-    """Between the provider's start and our record of it."""
-
-    async def never(*_: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(ProviderRunTable, "began", never)
+    lost_start("build")
     here.ncp.build_time_ms = 60_000
     here.commit()
     async with here.node():
         submitted = await here.deploy()
-        async with asyncio.timeout(20):
-            while not here.ncp.builds:
-                await asyncio.sleep(0.02)
+        await _until(lambda: here.ncp.builds)
         await deployments.cancel(here.parts.context, here.actor, submitted.id)
         ended = await here.ended(submitted)
 
     assert ended.status is Status.CANCELLED
     here.ncp.wait_for_runs()
-    assert here.ncp.builds[0].status == "canceled"
+    [build] = here.ncp.builds
+    assert build.status == "canceled"
+    noted = await here.parts.context.runs.of(submitted.id, "build")
+    assert noted is not None
+    assert noted.run_id == build.id, "nobody takes it for a run of the console"
+
+
+@pytest.mark.parametrize("takes_ms", [60_000, 20], ids=["still going", "through already"])
+async def test_a_run_that_was_being_started_when_it_was_given_up_leaves_nothing_in_the_cluster(
+    here: Trial, lost_start: Callable[[str], None], takes_ms: int
+) -> None:
+    here.commit()
+    async with here.node():
+        first = await here.ended(await here.deploy())
+        lost_start("deploy")
+        here.ncp.deploy_time_ms = takes_ms
+        here.commit()
+        submitted = await here.deploy()
+        await _until(lambda: len(here.ncp.deploys) == 2)
+        here.ncp.deploy_time_ms = 20
+        await deployments.cancel(here.parts.context, here.actor, submitted.id)
+        ended = await here.ended(submitted)
+    here.ncp.wait_for_runs()
+
+    assert (first.status, ended.status) == (Status.SUCCEEDED, Status.CANCELLED)
+    assert here.ncp.cluster.digests_of(here.app) == {first.image_digest}
+
+
+async def _until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from klepaas.targets.ncp.mirror import Mirrors
 from klepaas.targets.ncp.rollout import Rollout, Stand, workloads_with
 from klepaas.targets.ncp.rollout import Wanted as Workload
 from klepaas.targets.ncp.run import Run, Started
-from klepaas.targets.ncp.starting import begun
+from klepaas.targets.ncp.starting import begun, given_up
 from klepaas.targets.ncp.states import RunState, state_of
 from klepaas.targets.protocol import Plan
 
@@ -95,8 +95,8 @@ class NcpTarget:
         log.info(f"[NCP-DEBUG][SD-STATUS-POLLING-STARTED] history_id={started.run_id}", history_id=started.run_id)
 
     async def restore(self, app: App, live: Release | None, *, deployment_id: str) -> None:
-        """The mirror's tip says what is live again; a run applies it when one of the deployment applied something
-        else. Kubernetes then keeps the pods it still has."""
+        """The mirror's tip says what is live again; a run applies it when one of the deployment may have applied
+        something else. Kubernetes then keeps the pods it still has."""
         built, deployed = [await self._cloud.runs.of(deployment_id, kind) for kind in (BUILD, DEPLOY)]
         if live is None or (built is None and deployed is None):
             return
@@ -104,7 +104,7 @@ class NcpTarget:
         chain = known_or_refused(project)
         wanted = _wanted(project, chain, live)
         await self._mirrors.publish(self._cloud.origin(project), mirror_of(app, chain), live.commit_sha, wanted)
-        while deployed is not None and deployed.run_id is not None:
+        while deployed is not None:
             try:
                 await self._run(app, live, chain, deployment_id, RESTORE)
                 return
@@ -170,15 +170,17 @@ class NcpTarget:
     async def remove(self, app: App, release: Release) -> None:
         """Cancel a run of this release that still goes on. What the cluster runs stays: it is replaced, by the next
         run, never taken away by klepaas."""
-        run = await self._cloud.runs.newest(app.key, DEPLOY)
+        cloud, run = self._cloud, await self._cloud.runs.newest(app.key, DEPLOY)
         if run is None or run.release_id != release.id or run.ended_at is not None:
             return
+        chain, within = known_or_refused(await cloud.project(app)), cloud.settings.runs_appear_within
+        run = await given_up(cloud.runs, run, lambda: self._of_scenario(chain), appears_within=within, now=cloud.now)
         if run.run_id is not None:
             try:
-                await self._cloud.deploys.cancel(int(run.provider_project_id), run.run_id)
+                await cloud.deploys.cancel(int(run.provider_project_id), run.run_id)
             except Rejected as refused:
                 log.info("run_not_cancelled", history_id=run.run_id, reason=refused.message)
-        await self._cloud.runs.ended(run, "canceled")
+        await cloud.runs.ended(run, "canceled")
 
     async def running(self, app: App) -> Sequence[str]:
         """Nothing beside the last one: Kubernetes keeps one version of an app, and replaces it."""

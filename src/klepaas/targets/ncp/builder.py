@@ -30,15 +30,13 @@ from klepaas.targets.ncp.image_reference import read_reference
 from klepaas.targets.ncp.mirror import Mirrors
 from klepaas.targets.ncp.run import Run, Started
 from klepaas.targets.ncp.sourcebuild import BuildProject
-from klepaas.targets.ncp.starting import appeared, begun
+from klepaas.targets.ncp.starting import begun, given_up
 from klepaas.targets.ncp.states import RunState, state_of
 
 log = structlog.get_logger()
 
 REST_S = 3.0
 """Between two tries while Naver Cloud is away, or while another deployment builds."""
-LOOKS_FOR = timedelta(seconds=10)
-"""After a build that was given up while it was being started. One that shows later ends by itself."""
 IMAGE_RESTS_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 T = TypeVar("T")
@@ -103,23 +101,19 @@ class NcpBuilder:
         return ()
 
     async def end(self, app: App, deployment_id: str) -> None:
-        """Cancel the build of a deployment that was given up. One that stores its results already ends by itself."""
-        run = await self._cloud.runs.of(deployment_id, BUILD)
+        """Cancel the build of a deployment that was given up. One that stores its results already ends by itself, and
+        so does one that shows only later."""
+        cloud, run = self._cloud, await self._cloud.runs.of(deployment_id, BUILD)
         if run is None or run.ended_at is not None:
             return
-        # Given up in the middle of starting it: whether it was started, only its history tells.
-        run_id = run.run_id or await self._appears(run)
-        if run_id is not None:
+        number, within = int(run.provider_project_id), cloud.settings.runs_appear_within
+        run = await given_up(cloud.runs, run, lambda: cloud.builds.runs(number), appears_within=within, now=cloud.now)
+        if run.run_id is not None:
             try:
-                await self._cloud.builds.cancel(int(run.provider_project_id), run_id)
+                await cloud.builds.cancel(number, run.run_id)
             except Rejected as refused:
-                log.info("build_not_cancelled", run_id=run_id, reason=refused.message)
-        await self._cloud.runs.ended(run, "canceled")
-
-    async def _appears(self, run: ProviderRun) -> str | None:
-        number, now = int(run.provider_project_id), self._cloud.now
-        until = min(run.noted_at + self._cloud.settings.runs_appear_within, now() + LOOKS_FOR)
-        return await appeared(run, lambda: self._cloud.builds.runs(number), until, now)
+                log.info("build_not_cancelled", run_id=run.run_id, reason=refused.message)
+        await cloud.runs.ended(run, "canceled")
 
     async def _started(self, request: BuildRequest, chain: Chain, dockerfile: str, on_line: OnLine) -> ProviderRun:
         cloud, number = self._cloud, chain.build_project_id

@@ -17,7 +17,7 @@ async def noticed(cloud: Cloud, app: App, chain: Chain) -> tuple[str, ...]:
         (DEPLOY, chain.deploy_project_id, cloud.deploy_looks),
     ):
         newest = await cloud.runs.newest(app.key, kind)
-        if newest is None or newest.ended_at is None:
+        if newest is None or newest.ended_at is None or newest.run_id is None:
             continue  # What was there before klepaas is nobody's news, and a run of ours may not be in the book yet.
         seen = await looks.look(project_id)
         known = {*newest.known, *await cloud.runs.ids(kind, str(project_id))}

@@ -12,6 +12,8 @@ from klepaas.targets.protocol import Reached
 Start = Callable[[Collection[str]], Awaitable[Started]]
 """Given the ids of the history from before."""
 REST_S = 2.0
+GIVEN_UP_SHOWS_WITHIN = timedelta(seconds=10)
+"""Less than whoever gives a deployment up has patience for."""
 
 
 async def begun(
@@ -31,7 +33,7 @@ async def begun(
     Errors: those of `start`. After an AnswerLost the book keeps it: call again. After any other it was not started."""
     if run.run_id is not None:
         return run
-    if was_noted_before and (found := await appeared(run, runs, run.noted_at + appears_within, now)) is not None:
+    if was_noted_before and (found := await _appeared(run, runs, run.noted_at + appears_within, now)) is not None:
         return await book.began(run, found)
     try:
         started = await start(run.known)
@@ -44,7 +46,24 @@ async def begun(
     return await book.began(run, started.id)
 
 
-async def appeared(
+async def given_up(
+    book: ProviderRuns,
+    run: ProviderRun,
+    runs: Callable[[], Awaitable[Sequence[Run]]],
+    *,
+    appears_within: timedelta,
+    now: Callable[[], datetime],
+) -> ProviderRun:
+    """A run of a deployment that was given up, with its id: given up in the middle of starting it, only its history
+    tells whether it was started. Without one when it does not show in time."""
+    if run.run_id is not None:
+        return run
+    until = min(run.noted_at + appears_within, now() + GIVEN_UP_SHOWS_WITHIN)
+    run_id = await _appeared(run, runs, until, now)
+    return run if run_id is None else await book.began(run, run_id)
+
+
+async def _appeared(
     run: ProviderRun,
     runs: Callable[[], Awaitable[Sequence[Run]]],
     until: datetime,
