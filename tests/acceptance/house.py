@@ -1,6 +1,5 @@
 """One klepaas and one app that live through many kills, while somebody keeps asking the app."""
 
-import asyncio
 import http.client
 import threading
 from collections import Counter
@@ -14,10 +13,10 @@ import sqlalchemy as sa
 from klepaas.storage.tables import apps, deployment_events, deployments, releases
 from tests.acceptance import truth
 from tests.acceptance.app_repository import AppRepository
-from tests.acceptance.klepaas_process import Ground, KlepaasProcess
+from tests.acceptance.crashing import Crashing
+from tests.acceptance.klepaas_process import Ground
 
 RESUMED_WITHIN = timedelta(seconds=5)
-ENDS_WITHIN_S = 60.0
 
 
 @dataclass
@@ -48,17 +47,12 @@ class Visitor:
                 self.failures.append(f"{datetime.now(UTC):%H:%M:%S.%f} {said}")
 
 
-class House:
+class House(Crashing):
     """One klepaas, its app `shop` with a live and a warm release, and a visitor of it."""
 
     def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+        super().__init__(ground, RECONCILER__INTERVAL="PT1S")
         self.repository = AppRepository(ground.folder / "app")
-        self.fault, self.record = ground.folder / "fault", ground.folder / "record"
-        self.fault.write_text("")
-        self.process: KlepaasProcess = ground.process(
-            TESTING__CRASH_AT=f"@{self.fault}", TESTING__RECORD_TO=str(self.record), RECONCILER__INTERVAL="PT1S"
-        )
         self.visitor: Visitor | None = None
 
     async def ready(self) -> None:
@@ -76,11 +70,6 @@ class House:
                 self.visitor = self.visitor or Visitor(ended["urls"][0])
         self.visitor.failures.clear()
 
-    async def deploy(self, key: str, project: str = "shop") -> dict[str, Any]:
-        async with self.process.client() as klepaas:
-            found: dict[str, Any] = (await klepaas.deploy(project, key=key))["deployment"]
-            return found
-
     async def roll_back(self, key: str) -> dict[str, Any]:
         """To the warm release."""
         [warm] = self.ground.select(
@@ -89,19 +78,6 @@ class House:
         async with self.process.client() as klepaas:
             found: dict[str, Any] = (await klepaas.roll_back("shop", key=key, commit=warm.commit_sha))["deployment"]
             return found
-
-    async def ended(self, deployment: dict[str, Any]) -> dict[str, Any]:
-        async with asyncio.timeout(ENDS_WITHIN_S), self.process.client() as klepaas:
-            async for _ in klepaas.follow(deployment["id"]):
-                pass
-            return await klepaas.deployment(deployment["id"])
-
-    async def dies_and_comes_back(self) -> datetime:
-        """Wait for the kill, start again without the fault. Returns when it answered again."""
-        assert await self.process.ended(ENDS_WITHIN_S) == -9
-        self.fault.write_text("")
-        await self.process.start()
-        return datetime.now(UTC)
 
     def claims(self, deployment_id: str) -> list[datetime]:
         """When the deployment was taken on, and taken up again."""

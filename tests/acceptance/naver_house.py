@@ -1,9 +1,7 @@
 """One klepaas without a Docker engine, a stand-in of Naver Cloud, and one app that lives through many kills there."""
 
-import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,27 +9,23 @@ import sqlalchemy as sa
 from klepaas.storage.tables import deployments, provider_runs
 from klepaas.testing.ncp import StandInNcp
 from tests.acceptance.cradle import Cradle
-from tests.acceptance.klepaas_process import Ground, KlepaasProcess
+from tests.acceptance.crashing import Crashing
+from tests.acceptance.klepaas_process import Ground
 from tests.targets_ncp.origin import OriginRepository
 
-ENDS_WITHIN_S = 60.0
 APP, IMAGE = "local-shop", "local-shop"
 
 
-class NaverHouse:
+class NaverHouse(Crashing):
     def __init__(self, cradle: Cradle) -> None:
-        self.ground = Ground("unix:///nonexistent/docker.sock", cradle=cradle)
         self.ncp = StandInNcp(build_time_ms=20, deploy_time_ms=20).start()
-        self.origin = OriginRepository(self.ground.folder / "shop")
-        self.fault, self.record = self.ground.folder / "fault", self.ground.folder / "record"
-        self.fault.write_text("")
-        self.process: KlepaasProcess = self.ground.process(
+        super().__init__(
+            Ground("unix:///nonexistent/docker.sock", cradle=cradle),
             **{name.removeprefix("KLEPAAS_"): value for name, value in self.ncp.endpoints.items()},
             NCP_LOOK_EVERY="PT0.05S",
             NCP_CALLS_PER_MINUTE="6000",
-            TESTING__CRASH_AT=f"@{self.fault}",
-            TESTING__RECORD_TO=str(self.record),
         )
+        self.origin = OriginRepository(self.ground.folder / "shop")
         self._numbers = 0
 
     def clear(self) -> None:
@@ -59,27 +53,10 @@ class NaverHouse:
         self._numbers += 1
         return self.origin.commit({"Dockerfile": "FROM scratch\nCOPY . /\n", "app.py": f"print({self._numbers})\n"})
 
-    async def deploy(self, key: str) -> dict[str, Any]:
-        async with self.process.client() as klepaas:
-            found: dict[str, Any] = (await klepaas.deploy("shop", key=key))["deployment"]
-            return found
-
     async def roll_back(self, key: str) -> dict[str, Any]:
         async with self.process.client() as klepaas:
             found: dict[str, Any] = (await klepaas.roll_back("shop", key=key, steps_back=1))["deployment"]
             return found
-
-    async def ended(self, deployment: dict[str, Any]) -> dict[str, Any]:
-        async with asyncio.timeout(ENDS_WITHIN_S), self.process.client() as klepaas:
-            async for _ in klepaas.follow(deployment["id"]):
-                pass
-            return await klepaas.deployment(deployment["id"])
-
-    async def dies_and_comes_back(self) -> datetime:
-        assert await self.process.ended(ENDS_WITHIN_S) == -9
-        self.fault.write_text("")
-        await self.process.start()
-        return datetime.now(UTC)
 
     async def told_truly(self, start: Callable[[], Awaitable[dict[str, Any]]], *, builds: int) -> dict[str, Any]:
         """One request, killed and taken up again: one row, that many builds, one run of SourceDeploy, and the cluster
