@@ -62,6 +62,9 @@ class DockerSettings(_Part):
     """A built image larger than this is refused."""
     warm_for: timedelta = timedelta(minutes=10)
     """How long the previous release stays frozen for a rollback in milliseconds. 0 keeps none."""
+    metadata_address: Literal["closed", "open"] = "closed"
+    """Whether containers on the engine's bridge, builds and apps, reach 169.254.169.254, where a cloud hands out its
+    machine's credentials. `open` is for apps that work with those."""
     port_range: tuple[int, int] = (20000, 29999)
     """Loopback ports for containers and front doors; below the kernel's ephemeral range on purpose."""
 
@@ -78,8 +81,8 @@ class ProxySettings(_Part):
 
 class ReconcilerSettings(_Part):
     interval: timedelta = timedelta(seconds=30)
-    """Of looks at everything. What a place tells of itself (a container that ends) is looked at at once."""
-    """Rest between two looks at every workload; engine events cause a look at once."""
+    """Rest between two looks at everything. What a place tells of itself (a container that ends) is looked at at
+    once."""
 
 
 class WebhookSettings(_Part):

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from klepaas.builders.docker import BuildLimits, DockerBuilder
 from klepaas.docker.discovery import find_engine
 from klepaas.docker.engine import DockerEngine
+from klepaas.docker.metadata_address import MetadataAddress
 from klepaas.domain.connection import Credential
 from klepaas.domain.finding import Finding
 from klepaas.domain.github_app import GitHubApp
@@ -225,6 +226,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
                 max_image_bytes=settings.docker.max_image_bytes,
             ),
             work=home.work,
+            metadata_address=MetadataAddress(engine) if settings.docker.metadata_address == "closed" else None,
         ),
         targets={target.name: target, **({"ncp": ncp.target} if ncp and ncp.target else {})},
         github=github,

@@ -488,13 +488,15 @@ def _example(described: dict[str, Any], operation: dict[str, Any]) -> Any:
 
 async def test_s14_a_build_reaches_neither_klepaas_nor_the_engine(process: KlepaasProcess, client: Client) -> None:
     port = process.url.rpartition(":")[2]
+    asks = r"(printf 'GET /health HTTP/1.0\r\n\r\n'; sleep 0.5) | nc -w 3 {host} {port} | grep HTTP/1"
     step = f"""FROM klepaas-test/static:host
 ENV ONCE={secrets.token_hex(8)}
 RUN ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' > /gateway; \\
     for host in 127.0.0.1 localhost $(cat /gateway); do \\
-      echo "asking $host"; wget -T 3 -q -O /answer http://$host:{port}/health && echo "REACHED klepaas at $host"; \\
-      cat /answer 2>/dev/null; \\
+      echo "asking $host"; {asks.format(host="$host", port=port)} && echo "REACHED klepaas at $host"; \\
     done; \\
+    (nc -l -p 4000 -e echo HTTP/1.1 &); sleep 0.3; \\
+    {asks.format(host="127.0.0.1", port=4000)} && echo "reached itself"; \\
     for file in /var/run/docker.sock /run/docker.sock {process.ground.home}; do \\
       ls -l $file 2>/dev/null && echo "REACHED $file"; \\
     done; \\
@@ -510,6 +512,7 @@ CMD ["httpd", "-f", "-p", "8080"]
     lines = [line["text"] for line in (await client.build_log(deployment["id"]))["lines"]]
     told = [line for line in lines if not line.partition(" ")[2].startswith("[")]
     assert any(line.endswith("asked everybody") for line in told), lines
+    assert any(line.endswith("reached itself") for line in told), "the question is asked rightly"
     # The step itself is shown too, with every word of it.
     assert not [line for line in told if "REACHED" in line and "echo" not in line], told
 
@@ -519,7 +522,7 @@ async def test_s14_a_build_gets_no_more_rights_by_asking(process: KlepaasProcess
     dockerfile = (
         "FROM klepaas-test/static:host\n"
         f"ENV ONCE={secrets.token_hex(8)}\n"
-        f"RUN --network=host wget -T 3 -q -O - http://127.0.0.1:{port}/health && echo REACHED it\n"
+        f"RUN --network=host (sleep 1 | nc -w 3 127.0.0.1 {port}) && echo REACHED it\n"
         'CMD ["httpd", "-f", "-p", "8080"]\n'
     )
     with serving_git() as server:

@@ -17,6 +17,7 @@ from klepaas.builders.images import APP, INSTANCE, MANAGED, ImageName, image_of,
 from klepaas.builders.protocol import BuildRequest, Image, OnLine
 from klepaas.docker.engine import DockerEngine
 from klepaas.docker.errors import EngineConflict, EngineNotFound
+from klepaas.docker.metadata_address import MetadataAddress
 from klepaas.domain.project import App
 from klepaas.errors import BuildFailed, DiskFull, EngineUnavailable
 
@@ -39,8 +40,9 @@ class BuildLimits:
 class DockerBuilder:
     """Builds on the engine of this machine, for one klepaas (`instance`), whose images it never mixes with others'.
 
-    `docker_config` is the folder with the operator's registry logins; without it base images are pulled
-    anonymously. `work` is where short-lived private folders are made."""
+    `metadata_address` is kept closed for builds; without it nobody cares. `docker_config` is the folder with the
+    operator's registry logins; without it base images are pulled anonymously. `work` is where short-lived private
+    folders are made."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class DockerBuilder:
         docker_config: Path | None = None,
         work: Path | None = None,
         program: BuildProgram | None = None,
+        metadata_address: MetadataAddress | None = None,
     ) -> None:
         self._engine = engine
         self._instance = instance
@@ -58,6 +61,7 @@ class DockerBuilder:
         self._docker_config = docker_config
         self._work = work
         self._program = program
+        self._metadata_address = metadata_address
         self._root: Path | None = None
         self._preparing = asyncio.Lock()
 
@@ -87,6 +91,8 @@ class DockerBuilder:
         program = await self._prepare()
         disk = BuildDisk(self._root or request.source, min_free_bytes=self._limits.min_free_bytes)
         disk.require_room()
+        if self._metadata_address is not None:
+            await self._metadata_address.keep_closed()
         name = self._name(request.app, request.commit_sha, request.dockerfile, request.context)
         with tempfile.TemporaryDirectory(prefix="klepaas-build-", dir=self._work) as folder:
             private = _Private(Path(folder), chosen, self._docker_config)

@@ -92,6 +92,11 @@ class DockerEngine:
     async def info(self) -> Mapping[str, Any]:
         return await self._object("GET", "/info", seconds=LOOK_S)
 
+    async def bridge(self) -> str:
+        """The network interface behind which builds run, e.g. `docker0`. Errors: EngineNotFound (Podman has none)."""
+        network = await self._object("GET", "/networks/bridge", seconds=LOOK_S)
+        return str((network.get("Options") or {}).get("com.docker.network.bridge.name", ""))
+
     # Containers are named by id or name everywhere.
 
     async def containers(self, labels: Sequence[str]) -> list[Mapping[str, Any]]:

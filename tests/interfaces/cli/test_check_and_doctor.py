@@ -54,7 +54,18 @@ def checks(command: Klepaas) -> dict[str, dict[str, str]]:
 def test_the_doctor_looks_at_everything(klepaas: Klepaas) -> None:
     found = checks(klepaas)
 
-    assert set(found) == {"home", "engine", "network", "disk", "git", "caddy", "database", "ports", "server"}
+    assert set(found) == {
+        "home",
+        "engine",
+        "network",
+        "metadata",
+        "disk",
+        "git",
+        "caddy",
+        "database",
+        "ports",
+        "server",
+    }
     assert found["git"]["level"] == found["caddy"]["level"] == found["server"]["level"] == "ok"
 
 

@@ -19,6 +19,7 @@ from klepaas.client import Client
 from klepaas.docker.daemon import uplink_mtu
 from klepaas.docker.discovery import find_engine
 from klepaas.docker.engine import DockerEngine
+from klepaas.docker.metadata_address import ADDRESS, MetadataAddress, Reach, command
 from klepaas.domain.finding import Finding
 from klepaas.errors import KlepaasError
 from klepaas.interfaces.cli import credentials
@@ -40,6 +41,7 @@ async def examine(settings: Settings | None, client: ClientSettings, environment
             ("home", lambda: _home(settings)),
             ("engine", lambda: _engine(settings)),
             ("network", _network),
+            ("metadata", lambda: _metadata(settings)),
             ("disk", lambda: _disk(settings)),
             ("git", lambda: _program("git", ["git", "--version"], environment, "Install it: apt-get install git")),
             ("caddy", lambda: _caddy(environment)),
@@ -115,6 +117,29 @@ async def _network() -> Finding:
             next_step=f'Put "mtu": {uplink} into /etc/docker/daemon.json and restart the engine.',
         )
     return Finding(name="network", level="ok", detail=f"MTU of docker0 {bridge}, of the way out {uplink}")
+
+
+async def _metadata(settings: Settings) -> Finding:
+    """Whether a build could take the machine's own credentials."""
+    if settings.docker.metadata_address == "open":
+        return Finding(name="metadata", level="ok", detail=f"containers may ask {ADDRESS}, as it was set")
+    host = await asyncio.to_thread(find_engine, settings.docker.host, settings.docker_host_env, Path.home())
+    engine = DockerEngine(host)
+    try:
+        reach = await MetadataAddress(engine).reach()
+    finally:
+        await engine.close()
+    match reach:
+        case Reach.NOTHING:
+            return Finding(name="metadata", level="ok", detail=f"builds and apps get nothing from {ADDRESS}")
+        case Reach.OPEN:
+            return Finding(name="metadata", level="ok", detail=f"{ADDRESS} is closed with the first build")
+    return Finding(
+        name="metadata",
+        level="warn",
+        detail=f"nobody knows whether a build can ask {ADDRESS} for this machine's credentials",
+        next_step=f"On a machine of a cloud: {command()}",
+    )
 
 
 def _mtu(interface: str) -> int | None:
