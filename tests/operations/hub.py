@@ -128,6 +128,12 @@ class Hub:
         )
         await Intake(self.context, decide, budget=timedelta(seconds=5)).receive_replay(received)
 
+    async def outcomes(self, delivery: str) -> dict[str, str]:
+        """What the inbox says of a delivery: outcome and reason."""
+        found = await self.context.deliveries.get(delivery)
+        assert found is not None
+        return {str(each.verdict.outcome): each.verdict.reason for each in found.decisions}
+
     async def meant(self, push: Push, **more: Any) -> Verdict:
         """What the push meant for the only project there is."""
         [verdict] = await self.arrives(push, **more)

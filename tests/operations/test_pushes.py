@@ -338,6 +338,39 @@ async def test_without_github_the_pushes_themselves_tell_their_order(hub: Hub) -
     assert (await hub.meant(first)).reason == f"superseded by {third.after[:7]}"
 
 
+async def test_without_githubs_word_a_push_that_may_be_the_older_one_waits_for_it(hub: Hub) -> None:
+    """R-05: the push between was lost, and GitHub, which knows us, is slow."""
+    project = await hub.project(connection_id=(await hub.connection()).id)
+    older, _lost, newer = (hub.github.push() for _ in range(3))
+    await hub.live(newer)
+    hub.github.fault = AWAY
+
+    await hub.stored(older, delivery="late")
+    assert await hub.outcomes("late") == {
+        "waiting": f"GitHub does not say now whether it comes after {newer.after[:7]}"
+    }
+
+    hub.github.fault = None
+    await hub.watcher().look()
+    assert await hub.outcomes("late") == {"ignored": f"superseded by {newer.after[:7]}"}
+    assert len(await hub.history(project)) == 1
+
+
+async def test_a_push_does_not_wait_for_githubs_word_for_ever(hub: Hub) -> None:
+    project = await hub.project(connection_id=(await hub.connection()).id)
+    first, _lost, third = (hub.github.push() for _ in range(3))
+    await hub.live(first)
+    hub.github.fault = AWAY
+    await hub.stored(third, delivery="news")
+    await hub.watcher().look()
+    assert [*await hub.outcomes("news")] == ["waiting"]
+
+    await hub.looks()
+
+    assert [*await hub.outcomes("news")] == ["deployed"]
+    assert (await hub.history(project))[-1].commit_sha == third.after
+
+
 async def test_an_old_push_told_again_while_github_is_away_does_not_come_back(hub: Hub) -> None:
     """R-04, R-05: a push between was lost, so nothing says how the two lie to each other."""
     project = await hub.project()

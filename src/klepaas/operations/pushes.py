@@ -42,6 +42,8 @@ from klepaas.operations.questions import Questions
 
 log = structlog.get_logger()
 
+ORDER_SHOWS_WITHIN = timedelta(minutes=2)
+"""A push waits so long for GitHub's word when another one may be newer; a slow answer is the usual reason."""
 CHECKS_APPEAR_WITHIN = timedelta(seconds=30)
 """Checks of a new commit take a moment to be there at all. A guess: GitHub's own start within seconds."""
 
@@ -241,11 +243,14 @@ class _PushDecision:
         if earlier is not None and self._led_to(earlier, known.head):
             return _Decided(repeated(project, earlier), asked_at=earlier.created_at)
         newer = await self.line.newer(known.asked_for - {self.push.after}, is_new=earlier is None)
-        if newer is not None and earlier is not None:
+        if newer.sha is not None and earlier is not None:
             return _Decided(repeated(project, earlier), is_head=False)
-        if newer is not None:
-            said = self._say(project, Outcome.IGNORED, f"superseded by {newer[:7]}")
+        if newer.sha is not None:
+            said = self._say(project, Outcome.IGNORED, f"superseded by {newer.sha[:7]}")
             return replace(said, is_head=False)
+        if newer.in_doubt is not None and not await self._waited_enough():
+            reason = f"GitHub does not say now whether it comes after {newer.in_doubt[:7]}"
+            return replace(self._say(project, Outcome.WAITING, reason), is_settled=False, is_head=False)
         return await self._refused_for_now(project, known) or await self._start(project, known)
 
     def _led_to(self, earlier: Deployment, head: DecidedHead | None) -> bool:
@@ -255,6 +260,11 @@ class _PushDecision:
         if head is None:
             return earlier.trigger in OUR_TRIGGERS
         return earlier.created_at >= head.seen_at
+
+    async def _waited_enough(self) -> bool:
+        """For GitHub to say in which order commits came. Without its word a deployment is better than none."""
+        told = await self.context.deliveries.get(self.delivery_id) if self.delivery_id else None
+        return told is None or self.began_at - told.received_at >= ORDER_SHOWS_WITHIN
 
     async def _refused_for_now(self, project: Project, known: _Known) -> _Decided | None:
         rules, newest = project.rules, known.standing.newest

@@ -30,6 +30,11 @@ class Questions:
     _answers: dict[tuple[object, ...], Any] = field(default_factory=dict)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def may_be_answered_later(self) -> bool:
+        """GitHub knows us, and does not answer now. Whether it ever answers strangers nobody knows."""
+        return self.is_away and any(place.connection is not None for place in self.places)
+
     async def pull_requests(self, sha: str) -> Sequence[PullRequest] | None:
         return await self._ask(("pulls", sha), lambda place: self.host.pull_requests(place, sha))
 
