@@ -31,7 +31,7 @@ from klepaas.operations.context import Context
 from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
-from klepaas.operations.intake import Intake, decide
+from klepaas.operations.intake import Intake, decide, refuse
 from klepaas.operations.past import NoProvider, Past
 from klepaas.operations.ports import Lost
 from klepaas.settings import EngineSettings, NcpSettings, ServerSettings, Settings, process_environment
@@ -263,7 +263,7 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
         runner=runner,
         deploy=deploy,
         work=home.work,
-        intake=Intake(context, decide, budget=settings.webhooks.answer_within),
+        intake=Intake(context, decide, refuse=refuse, budget=settings.webhooks.answer_within),
     )
 
 

@@ -13,7 +13,7 @@ from klepaas.domain.verdict import Outcome
 from klepaas.errors import DatabaseUnavailable, Invalid
 from klepaas.operations import intake as intakes
 from klepaas.operations import projects
-from klepaas.operations.intake import Intake, decide
+from klepaas.operations.intake import Intake, decide, refuse
 from klepaas.operations.projects import Registration
 from klepaas.storage import tables
 from klepaas.watchers import inbox as inboxes
@@ -100,6 +100,45 @@ async def test_it_is_on_disk_before_anybody_decides(alone: World) -> None:
     await Intake(alone.context, look, budget=BUDGET).receive(received(alone))
 
     assert seen == [True]
+
+
+async def test_what_the_rules_refuse_is_stored_with_what_it_means(here: World) -> None:
+    project = await here.project()
+    intake = Intake(here.context, decide, refuse=refuse, budget=BUDGET)
+    told = received(here, body=to_bytes(push(ref="refs/heads/topic")))
+    await intake.receive(replace(told, id="d-0"))  # by which the repository's ids become known
+    await decided(here, "d-0")
+
+    answer = await intake.receive(told)
+    found = await here.context.deliveries.get("d-1")
+
+    assert answer == {"status": "ignored", "reason": "not main branch", "branch": "topic"}
+    assert found is not None
+    assert (found.answer, found.decided_at) == (answer, told.received_at), "nobody waited for a second write"
+    assert [each.verdict.project_id for each in found.decisions] == [project.id]
+    assert await intake.receive(told) == answer
+
+
+async def test_the_same_refused_delivery_fifty_times_at_once_is_one(here: World) -> None:
+    """R-04."""
+    await here.project()
+    intake = Intake(here.context, decide, refuse=refuse, budget=BUDGET)
+    told = received(here, body=to_bytes(push(ref="refs/heads/topic")))
+    await intake.receive(replace(told, id="d-0"))
+
+    answers = await asyncio.gather(*(intake.receive(told) for _ in range(50)))
+
+    assert {answer["reason"] for answer in answers} == {"not main branch"}
+    assert [each.id for each in await here.context.deliveries.list(None)] == ["d-1", "d-0"]
+
+
+async def test_rules_that_cannot_be_read_now_are_no_reason_to_lose_a_delivery(alone: World) -> None:
+    async def unread(*_: Any) -> Any:
+        raise DatabaseUnavailable("The database does not answer.")
+
+    intake = Intake(alone.context, await deploying(alone), refuse=unread, budget=BUDGET)
+
+    assert (await intake.receive(received(alone)))["status"] == "triggered"
 
 
 async def test_a_sender_is_not_kept_waiting_and_the_decision_goes_on(here: World) -> None:
@@ -274,7 +313,7 @@ async def test_a_repository_of_1500_projects_keeps_no_sender_waiting(alone: Worl
         row = (await connection.execute(sa.select(tables.projects))).one()._asdict()
         copies = [{**row, "number": row["number"] + n, "id": f"prj_{n}", "name": f"copy-{n}"} for n in range(1, 1500)]
         await connection.execute(sa.insert(tables.projects), copies)
-    intake = Intake(alone.context, decide, budget=timedelta(milliseconds=800))
+    intake = Intake(alone.context, decide, refuse=refuse, budget=timedelta(milliseconds=800))
     told = [received(alone, f"d-{n}", to_bytes(push(ref=f"refs/heads/topic/{n}"))) for n in range(3)]
 
     answers = await asyncio.gather(*(intake.receive(each) for each in told))

@@ -28,7 +28,7 @@ from klepaas.domain.trigger_rule import PushPolicy, TriggerRule
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.operations import pushes
 from klepaas.operations.context import Context
-from klepaas.operations.intake import Intake, decide
+from klepaas.operations.intake import Intake, decide, refuse
 from klepaas.storage.queue import DeploymentQueue
 from klepaas.testing.code_host import MemoryCodeHost
 from klepaas.watchers.branches import Branches
@@ -73,7 +73,7 @@ class Hub:
         async def leads() -> bool:
             return True
 
-        intake = Intake(self.context, decide, budget=timedelta(seconds=5))
+        intake = Intake(self.context, decide, refuse=refuse, budget=timedelta(seconds=5))
         parts = {"context": self.context, "intake": intake, "interval": timedelta(seconds=60), "leads": leads}
         return Branches(**{**parts, **changes})
 
@@ -126,7 +126,7 @@ class Hub:
         received = Received(
             id=delivery, event="push", body=json.dumps(body).encode(), received_at=self.clock.now(), headers={}
         )
-        await Intake(self.context, decide, budget=timedelta(seconds=5)).receive_replay(received)
+        await Intake(self.context, decide, refuse=refuse, budget=timedelta(seconds=5)).receive_replay(received)
 
     async def outcomes(self, delivery: str) -> dict[str, str]:
         """What the inbox says of a delivery: outcome and reason."""

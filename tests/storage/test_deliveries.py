@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klepaas.domain.github import Received
+from klepaas.domain.github import Received, RepositoryName
 from klepaas.domain.project import Project
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import DatabaseUnavailable
 from klepaas.operations.ports import Known
 from klepaas.storage.database import Database
 from klepaas.storage.deliveries import DeliveryTable
+from klepaas.storage.projects import ProjectTable
 from klepaas.storage.shared import Shared
 from klepaas.storage.tables import deliveries
 from tests.storage.worlds import NOW, Memory
@@ -73,10 +74,10 @@ async def test_a_crowd_shares_its_transactions(
     began = 0
     write = table.database.write_at_once
 
-    async def counted(work: Any) -> Any:
+    async def counted(work: Any, **how: Any) -> Any:
         nonlocal began
         began += 1
-        return await write(work)
+        return await write(work, **how)
 
     monkeypatch.setattr(table.database, "write_at_once", counted)
 
@@ -122,6 +123,60 @@ async def test_without_a_database_nothing_is_promised(database: Database, table:
     async with database.write() as connection:
         await connection.execute(sa.text("ALTER TABLE gone RENAME TO deliveries"))
     assert await add(table, "d-1") is None
+
+
+async def test_a_delivery_may_come_with_what_it_means(table: DeliveryTable, memory: Memory) -> None:
+    project = await memory.project()
+    first: dict[str, Any] = {"answer": {"n": 1}, "verdicts": [verdict(project)]}
+    second: dict[str, Any] = {"answer": {"n": 2}, "verdicts": []}
+
+    new = await asyncio.gather(
+        *(table.add(received(f"d-{number}"), repository="acme/shop", **first) for number in range(10))
+    )
+    again = await table.add(received("d-1"), repository="acme/shop", **second)
+    found = await table.get("d-1")
+
+    assert new == [None] * 10
+    assert again == Known(answer={"n": 1})
+    assert found is not None
+    assert (found.answer, found.decided_at) == ({"n": 1}, NOW)
+    assert [each.verdict for each in found.decisions] == [verdict(project)]
+
+
+async def test_what_was_decided_on_a_state_that_is_over_is_stored_undecided(
+    table: DeliveryTable, memory: Memory, database: Database
+) -> None:
+    """Another process changed the project, and this one has it in memory."""
+    if database.is_sqlite:
+        pytest.skip("one process writes there")
+    project = await memory.project()
+    name = RepositoryName(
+        owner=project.repository.owner or "",
+        name=project.repository.name or "",
+        repository_id=None,
+        installation_id=None,
+    )
+    meant: dict[str, Any] = {"repository": "acme/shop", "answer": {"n": 1}, "verdicts": [verdict(project)]}
+    before = await memory.projects.recall(name)
+    other = Database(database.url.render_as_string(hide_password=False))
+    await ProjectTable(other, memory.projects._sealer).change(
+        replace(project, branch="next"), unchanged_since=project.updated_at
+    )
+    await other.close()
+
+    told = await table.add(received("d-1"), **meant, as_of=before.as_of)
+    now = await memory.projects.recall(name)
+    again = await table.add(received("d-2"), **meant, as_of=now.as_of)
+    first, second = await table.get("d-1"), await table.get("d-2")
+
+    assert [each.branch for each in before.projects] == [project.branch]
+    assert told == Known(answer=None)
+    assert first is not None
+    assert first.decided_at is None
+    assert [each.branch for each in now.projects] == ["next"]
+    assert again is None
+    assert second is not None
+    assert second.answer == {"n": 1}
 
 
 async def test_deciding_again_is_what_it_means_now(table: DeliveryTable, memory: Memory) -> None:

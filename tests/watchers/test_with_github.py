@@ -18,7 +18,7 @@ from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.project import Project
 from klepaas.domain.status import Status
 from klepaas.operations import projects
-from klepaas.operations.intake import Intake, decide
+from klepaas.operations.intake import Intake, decide, refuse
 from klepaas.operations.projects import ProjectChange, Registration
 from klepaas.storage.tables import reports as table
 from klepaas.testing.github import StandInGitHub, StandInRepository
@@ -75,7 +75,7 @@ class Everything:
             return True
 
         context = self.world.context
-        self.intake = Intake(context, decide, budget=timedelta(seconds=10))
+        self.intake = Intake(context, decide, refuse=refuse, budget=timedelta(seconds=10))
         self.branches = Branches(context=context, intake=self.intake, interval=timedelta(seconds=60), leads=leads)
         self.reports = Reports(context=context, leads=leads, alone=False)
 

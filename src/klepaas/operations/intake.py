@@ -16,13 +16,20 @@ from klepaas.errors import Invalid
 from klepaas.operations import pushes, webhook_answers
 from klepaas.operations.context import Context
 from klepaas.operations.ports import StoredDelivery
+from klepaas.operations.pushes import Refusal
 
 log = structlog.get_logger()
 
 DECIDED_AT_ONCE = 64
 """Most of the time they wait for GitHub's answers, not for us."""
+STORED_TOGETHER = 20
+"""Decisions; with more of them a delivery is stored first, as its sender waits for that."""
 HELD_AT_MOST = 2000
 """Deliveries in the hands of this process; any more wait in the inbox."""
+
+Refuse = Callable[[Context, Push | PublishedRelease], Awaitable[Refusal | None]]
+"""What would be decided, where the rules alone say that nothing is to be deployed and nobody has to be asked; else
+None."""
 
 Decide = Callable[[Context, Push | PublishedRelease, str], Awaitable[Sequence[Verdict]]]
 """Deploy what is to be deployed, and say what was decided for each project; the last is the id of the delivery.
@@ -34,6 +41,11 @@ async def decide(context: Context, told: Push | PublishedRelease, delivery_id: s
     if isinstance(told, Push):
         return await pushes.decide_push(context, told, delivery_id=delivery_id)
     return await pushes.decide_release(context, told, delivery_id=delivery_id)
+
+
+async def refuse(context: Context, told: Push | PublishedRelease) -> Refusal | None:
+    """`Refuse` by the rules of the projects."""
+    return await pushes.refused_by_rule(context, told) if isinstance(told, Push) else None
 
 
 @dataclass(eq=False)
@@ -51,9 +63,12 @@ class Visit:
 class Intake:
     """The process's one place where deliveries come in."""
 
-    def __init__(self, context: Context, decide: Decide, *, budget: timedelta) -> None:
-        """`budget`: how long a sender waits for the decision before it is told that the delivery was accepted."""
+    def __init__(self, context: Context, decide: Decide, *, budget: timedelta, refuse: Refuse | None = None) -> None:
+        """`budget`: how long a sender waits for the decision before it is told that the delivery was accepted.
+
+        `refuse` saves a write: most deliveries mean nothing for anybody, and are stored with what they mean."""
         self._context, self._decide, self._budget_s = context, decide, budget.total_seconds()
+        self._refuse = refuse
         self._visits: dict[str, Visit] = {}
         self._room = asyncio.Semaphore(DECIDED_AT_ONCE)
 
@@ -62,7 +77,13 @@ class Intake:
 
         The same id again is answered with what the first one led to. Errors: Invalid for a payload that cannot be
         read (nothing is stored); Unavailable, DiskFull when it could not be stored."""
-        visit = self._visits.get(received.id) or self._begin_with(received)
+        visit = self._visits.get(received.id)
+        if visit is None:
+            meaning = _meaning(received)
+            refused = await self._refused(received, meaning)
+            if refused is not None:
+                return refused
+            visit = self._visits.get(received.id) or self._begin_with(received, meaning)
         await asyncio.wait({visit.answer}, timeout=self._budget_s)
         if visit.answer.done():
             answer = visit.answer.result()
@@ -73,7 +94,7 @@ class Intake:
 
     async def receive_replay(self, received: Received) -> None:
         """The same, for somebody who then looks into the inbox: as long as patience lasts, until it is there."""
-        visit = self._begin_with(received)
+        visit = self._begin_with(received, _meaning(received))
         assert visit.work is not None, "it has begun"
         await asyncio.shield(visit.stored)
         await asyncio.wait({visit.work}, timeout=self._budget_s)
@@ -92,8 +113,37 @@ class Intake:
         await asyncio.wait({visit.work})
         return visit.answer.exception() is None and visit.answer.result() is not None
 
-    def _begin_with(self, received: Received) -> Visit:
-        visit = self._begin(received.id, _meaning(received))
+    async def _refused(self, received: Received, meaning: Meaning) -> Mapping[str, Any] | None:
+        """Store what is certain to deploy nothing, with what it means, and say so. None, and perhaps nothing stored,
+        when it has to be decided. Errors: those of `receive`."""
+        refusal = await self._refusal(meaning)
+        if refusal is None:
+            return None
+        if isinstance(meaning, Ignored):
+            answer = webhook_answers.ignored(meaning.reason)
+        else:
+            answer = webhook_answers.decided(meaning, refusal.verdicts, None)
+        known = await self._context.deliveries.add(
+            received,
+            repository=_repository_of(meaning),
+            answer=answer,
+            verdicts=refusal.verdicts,
+            as_of=refusal.as_of,
+        )
+        return answer if known is None else known.answer
+
+    async def _refusal(self, meaning: Meaning) -> Refusal | None:
+        if isinstance(meaning, Ignored):
+            return Refusal((), None)
+        try:
+            refusal = None if self._refuse is None else await self._refuse(self._context, meaning)
+        except Exception:
+            log.exception("delivery_not_refused_at_once")
+            return None  # it is stored first then, and taken up again
+        return None if refusal is None or len(refusal.verdicts) > STORED_TOGETHER else refusal
+
+    def _begin_with(self, received: Received, meaning: Meaning) -> Visit:
+        visit = self._begin(received.id, meaning)
         self._go_on(visit, self._store_and_decide(visit, received))
         return visit
 
@@ -115,20 +165,17 @@ class Intake:
         visit.work.add_done_callback(ended)
 
     async def _store_and_decide(self, visit: Visit, received: Received) -> None:
-        meaning = visit.meaning
-        ignored = webhook_answers.ignored(meaning.reason) if isinstance(meaning, Ignored) else None
-        repository = None if isinstance(meaning, Ignored) else meaning.repository.full_name
+        repository = _repository_of(visit.meaning)
         try:
-            known = await self._context.deliveries.add(received, repository=repository, answer=ignored)
+            known = await self._context.deliveries.add(received, repository=repository, answer=None)
         except Exception as error:
             for waited_for in (visit.stored, visit.answer):
                 waited_for.set_exception(error)
                 waited_for.exception()  # nobody may be left to hear it
             return
         visit.stored.set_result(None)
-        answer = ignored if known is None else known.answer
-        if answer is not None:
-            visit.answer.set_result(answer)
+        if known is not None and known.answer is not None:
+            visit.answer.set_result(known.answer)
         elif len(self._visits) <= HELD_AT_MOST:
             await self._settle(visit)
 
@@ -160,6 +207,10 @@ class Intake:
 
 def _meaning(received: Received) -> Meaning:
     return webhook_payload.read(received.event, received.headers.get("content-type", ""), received.body)
+
+
+def _repository_of(meaning: Meaning) -> str | None:
+    return None if isinstance(meaning, Ignored) else meaning.repository.full_name
 
 
 def _stored_meaning(delivery: StoredDelivery, body: bytes) -> Meaning:

@@ -187,6 +187,19 @@ class Queue(Protocol):
         Repeating it after a lost answer changes nothing. Errors: Lost."""
 
 
+class AsOf(Protocol):
+    """A state of the store that something was decided on. Whoever writes it down hands this in, and the store looks
+    whether the state still is."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """`as_of` is None when nothing can have changed."""
+
+    projects: Sequence[Project]
+    as_of: AsOf | None
+
+
 class Projects(Protocol):
     async def add(self, project: Project) -> Project: ...
 
@@ -200,6 +213,9 @@ class Projects(Protocol):
     async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
         """Projects of this GitHub repository: by its id, else by its name in any case; and never those of another
         installation."""
+
+    async def recall(self, repository: RepositoryName) -> "Recalled":
+        """The same, perhaps from memory: for those whose write says `as_of` when it was."""
 
     async def learn(self, projects: Sequence[Project]) -> None:
         """Write down what GitHub said of their repositories (ids, names), unless somebody changed them meanwhile."""
@@ -554,10 +570,18 @@ class Deliveries(Protocol):
     """The inbox of webhooks. What it has taken survives a power cut."""
 
     async def add(
-        self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None
+        self,
+        received: Received,
+        *,
+        repository: str | None,
+        answer: Mapping[str, Any] | None,
+        verdicts: Sequence[Verdict] = (),
+        as_of: AsOf | None = None,
     ) -> Known | None:
-        """Returns once it is on disk; None when it is new. A known id changes nothing. With an `answer` nothing is
-        left to be decided."""
+        """Returns once it is on disk; None when it is new. A known id changes nothing.
+
+        With an `answer`, and the `verdicts` it stands for, nothing is left to be decided; unless the state they were
+        decided on is no more: then it is as if it were known, and undecided."""
 
     async def decided(
         self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime

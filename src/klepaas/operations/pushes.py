@@ -36,7 +36,7 @@ from klepaas.operations.automatic import (
 from klepaas.operations.context import Context
 from klepaas.operations.deployments import DeploymentRequest
 from klepaas.operations.line_of_commits import LineOfCommits, repository_key
-from klepaas.operations.ports import DecidedHead, Overtaken, Standing
+from klepaas.operations.ports import AsOf, DecidedHead, Overtaken, Standing
 from klepaas.operations.published import ReleaseDecision
 from klepaas.operations.questions import Questions
 
@@ -53,15 +53,28 @@ async def decide_push(context: Context, push: Push, *, delivery_id: str, trigger
 
     Errors: Unavailable when our own memory is away; never because GitHub is."""
     projects = await projects_of(context, push.repository)
-    found = {
-        project.id: verdict(project, project.environment, Outcome.IGNORED, push_rules.NOT_MAIN_BRANCH)
-        for project in projects
-    }
+    found = {project.id: _not_its_branch(project) for project in projects}
     about = [project for project in projects if push_rules.is_about(project, push)]
     if about:
         for each in await _PushDecision(context, push, delivery_id, trigger).decide(about):
             found[each.verdict.project_id] = each.verdict
     return list(found.values())
+
+
+@dataclass(frozen=True)
+class Refusal:
+    verdicts: Sequence[Verdict]
+    as_of: AsOf | None
+
+
+async def refused_by_rule(context: Context, push: Push) -> Refusal | None:
+    """What `decide_push` would say when the push is about none of the projects, and nothing new is said of them; else
+    None. Errors: Unavailable when our own memory is away."""
+    recalled = await context.projects.recall(push.repository)
+    for project in recalled.projects:
+        if push_rules.is_about(project, push) or _as_named(project, push.repository) is not project:
+            return None
+    return Refusal([_not_its_branch(project) for project in recalled.projects], recalled.as_of)
 
 
 async def decide_release(context: Context, release: PublishedRelease, *, delivery_id: str) -> Sequence[Verdict]:
@@ -90,6 +103,10 @@ async def projects_of(context: Context, repository: RepositoryName) -> Sequence[
     if changed:
         await context.projects.learn(changed)
     return current
+
+
+def _not_its_branch(project: Project) -> Verdict:
+    return verdict(project, project.environment, Outcome.IGNORED, push_rules.NOT_MAIN_BRANCH)
 
 
 def _as_named(project: Project, repository: RepositoryName) -> Project:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from klepaas.errors import DatabaseUnavailable, DiskFull
 from klepaas.storage import sqlite
-from klepaas.storage.visited import Visited
+from klepaas.storage.at_once import AtOnce, InLoop, InThread
 
 log = structlog.get_logger()
 
@@ -40,11 +40,12 @@ class Database:
             self._writer = _sqlite(self.url, begin=sqlite.BEGIN_WRITING, connections=1)
             self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
             self._pulse = self._writer
-            self._visited_writer = Visited(_visited_sqlite(self.url))
+            engine = _sqlite_at_once(self.url)
+            self._at_once: AtOnce = InLoop(engine, waits_for_lock_s=WRITE_QUEUE_TIMEOUT_S)
         else:
             self._writer = self._reader = _postgres(self.url, connections=10, lease_s=lease_s)
             self._pulse = _postgres(self.url, connections=1, lease_s=lease_s)
-            self._visited_writer = Visited(_visited_postgres(self.url, lease_s=lease_s))
+            self._at_once = InThread(_postgres_at_once(self.url, lease_s=lease_s))
 
     @property
     def now(self) -> sa.ColumnElement[float]:
@@ -89,16 +90,16 @@ class Database:
                     self._writing -= 1
                     self._writes += 1
 
-    async def write_at_once(self, work: Callable[[sa.Connection], T]) -> T:
-        """`write` for short work that needs to know nothing meanwhile and comes by the hundred a second: it goes to
-        another thread once. Once begun it ends, also when its caller is cancelled."""
+    async def write_at_once(self, work: Callable[[sa.Connection], T], *, is_long: bool = False) -> T:
+        """`write` for short work that needs to know nothing meanwhile and comes by the hundred a second. Once begun it
+        ends, also when its caller is cancelled. `is_long`: it writes megabytes, or rows by the thousand."""
         with _saying_unavailable():
             async with self._turn():
                 try:
-                    return await self._visited_writer.visit(work)
+                    return await self._at_once.carry_out(work, is_long=is_long)
                 except asyncio.CancelledError:
                     if self.is_sqlite:  # whoever writes next must not come before it has ended
-                        await self._visited_writer.finished()
+                        await self._at_once.finished()
                     raise
 
     @asynccontextmanager
@@ -126,7 +127,7 @@ class Database:
     async def close(self) -> None:
         for engine in {id(e): e for e in (self._writer, self._reader, self._pulse)}.values():
             await engine.dispose()
-        self._visited_writer.close()
+        self._at_once.close()
 
 
 @contextmanager
@@ -184,9 +185,13 @@ def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
     return engine
 
 
-def _visited_sqlite(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url.set(drivername="sqlite"), poolclass=sa.pool.QueuePool, pool_size=1, max_overflow=0)
-    sqlite.configure(engine)
+def _sqlite_at_once(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(
+        url.set(drivername="sqlite"),
+        poolclass=sa.pool.NullPool,
+        connect_args={"check_same_thread": False, "factory": sqlite.EndsItsTransaction},
+    )
+    sqlite.configure(engine, waits_for_lock=False)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -207,7 +212,7 @@ def _postgres(url: sa.URL, *, connections: int, lease_s: float) -> AsyncEngine:
     )
 
 
-def _visited_postgres(url: sa.URL, *, lease_s: float) -> sa.Engine:
+def _postgres_at_once(url: sa.URL, *, lease_s: float) -> sa.Engine:
     return sa.create_engine(
         url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=_postgres_arguments(lease_s)
     )

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,8 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from klepaas.domain.github import Received
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import Unavailable
-from klepaas.operations.ports import Decision, Known, StoredDelivery
+from klepaas.operations.ports import AsOf, Decision, Known, StoredDelivery
 from klepaas.storage.database import Database
+from klepaas.storage.delivery_rows import Answers, DeliveryRows, PostgresRows, SqliteRows
+from klepaas.storage.projects import RepositoryAsOf
 from klepaas.storage.tables import decisions, deliveries, deployments, projects
 
 log = structlog.get_logger()
@@ -30,6 +31,8 @@ d, c, p = deliveries.c, decisions.c, projects.c
 MOST_AT_ONCE = 256
 """Rows of one transaction: others want to write, too."""
 BYTES_AT_ONCE = 32 * 2**20
+BYTES_OF_A_MOMENT, DECISIONS_OF_A_MOMENT = 2**20, 500
+"""What takes longer to write is not written in the event loop."""
 PRUNED_AT_ONCE = 2000
 LOOKS_EVERY_S, LOOKS = 0.001, 8
 """A crowd is waited for when the transaction before was one's, as long as more of it come. A flush of the disk takes
@@ -42,13 +45,15 @@ WAITING_AT_ONCE = 200
 @dataclass(frozen=True)
 class _Arrival:
     row: Mapping[str, Any]
+    decisions: Sequence[Mapping[str, Any]]
+    as_of: AsOf | None
     done: asyncio.Future[Known | None]
 
 
 @dataclass(frozen=True)
 class _Outcome:
     answer: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
+    decisions: Sequence[Mapping[str, Any]]
     done: asyncio.Future[Known | None]
 
 
@@ -63,7 +68,13 @@ class DeliveryTable:
     _writer: asyncio.Task[None] | None = None
 
     async def add(
-        self, received: Received, *, repository: str | None, answer: Mapping[str, Any] | None
+        self,
+        received: Received,
+        *,
+        repository: str | None,
+        answer: Mapping[str, Any] | None,
+        verdicts: Sequence[Verdict] = (),
+        as_of: AsOf | None = None,
     ) -> Known | None:
         row = {
             "id": received.id,
@@ -75,7 +86,8 @@ class DeliveryTable:
             "decided_at": received.received_at if answer is not None else None,
             "answer": answer,
         }
-        arrival = _Arrival(row, asyncio.get_running_loop().create_future())
+        meant = _decisions_of(received.id, verdicts, received.received_at)
+        arrival = _Arrival(row, meant, as_of, asyncio.get_running_loop().create_future())
         self._arrivals.append(arrival)
         self._arrived.set()
         self._see_to_it()
@@ -84,20 +96,8 @@ class DeliveryTable:
     async def decided(
         self, delivery_id: str, *, answer: Mapping[str, Any], verdicts: Sequence[Verdict], at: datetime
     ) -> None:
-        rows = [
-            {
-                "delivery_id": delivery_id,
-                "project_id": verdict.project_id,
-                "environment": verdict.environment,
-                "outcome": verdict.outcome,
-                "reason": verdict.reason,
-                "deployment_id": verdict.deployment_id,
-                "decided_at": at,
-            }
-            for verdict in verdicts
-        ]
         change = {"decided": delivery_id, "answer": dict(answer), "decided_at": at}
-        outcome = _Outcome(change, rows, asyncio.get_running_loop().create_future())
+        outcome = _Outcome(change, _decisions_of(delivery_id, verdicts, at), asyncio.get_running_loop().create_future())
         self._outcomes.append(outcome)
         self._see_to_it()
         await outcome.done
@@ -212,50 +212,56 @@ class DeliveryTable:
             else:
                 _fail(entry, error)
 
-    async def _commit(self, batch: Sequence[_Arrival | _Outcome]) -> Mapping[str, Mapping[str, Any] | None]:
+    async def _commit(self, batch: Sequence[_Arrival | _Outcome]) -> Answers:
         """Returns the ids that were known, with what was answered once they were decided."""
-        arrivals = [entry.row for entry in batch if isinstance(entry, _Arrival)]
+        arrivals = [entry for entry in batch if isinstance(entry, _Arrival)]
         outcomes = [entry for entry in batch if isinstance(entry, _Outcome)]
         if not self.database.is_sqlite:
             # Two processes that hold rows of each other's batch wait in one order, and not for each other.
-            arrivals.sort(key=lambda row: str(row["id"]))
+            arrivals.sort(key=lambda entry: str(entry.row["id"]))
             outcomes.sort(key=lambda entry: str(entry.answer["decided"]))
-        rows = [row for entry in outcomes for row in entry.rows]
 
-        def work(connection: sa.Connection) -> Mapping[str, Mapping[str, Any] | None]:
-            known: Mapping[str, Mapping[str, Any] | None] = {}
-            if arrivals:
-                new = set(connection.scalars(self._insert, arrivals))
-                if len(new) < len(arrivals):
-                    known = _answers(connection, [row["id"] for row in arrivals if row["id"] not in new])
-            if outcomes:
-                connection.execute(_DECIDE, [entry.answer for entry in outcomes])
-            if rows:
-                connection.execute(self._record, rows)
-            return known
-
-        return await self.database.write_at_once(work)
-
-    @cached_property
-    def _insert(self) -> Any:
-        return self.database.insert(deliveries).on_conflict_do_nothing(index_elements=[d.id]).returning(d.id)
-
-    @cached_property
-    def _record(self) -> Any:
-        statement = self.database.insert(decisions)
-        newest = {name: statement.excluded[name] for name in ("environment", "outcome", "reason", "deployment_id")}
-        return statement.on_conflict_do_update(
-            index_elements=[c.delivery_id, c.project_id],
-            set_={**newest, "decided_at": statement.excluded.decided_at},
+        is_long = sum(len(entry.decisions) for entry in batch) > DECISIONS_OF_A_MOMENT or (
+            sum(len(entry.row["body"]) for entry in arrivals) > BYTES_OF_A_MOMENT
         )
 
+        def work(connection: sa.Connection) -> Answers:
+            states = {entry.as_of for entry in arrivals if isinstance(entry.as_of, RepositoryAsOf)}
+            over = {each for each in states if not each.still_is(connection)}
+            rows = [entry.row if entry.as_of not in over else {**entry.row, **_UNDECIDED} for entry in arrivals]
+            doubted: Answers = {entry.row["id"]: None for entry in arrivals if entry.as_of in over}
+            meant = [row for entry in arrivals if entry.as_of not in over for row in entry.decisions]
+            known = {**doubted, **(self._rows.add(connection, rows, meant) if rows else {})}
+            if outcomes:
+                connection.execute(_DECIDE, [entry.answer for entry in outcomes])
+            if decided := [row for entry in outcomes for row in entry.decisions]:
+                self._rows.record(connection, decided)
+            return known
 
+        return await self.database.write_at_once(work, is_long=is_long)
+
+    @property
+    def _rows(self) -> DeliveryRows:
+        return SqliteRows() if self.database.is_sqlite else PostgresRows()
+
+
+_UNDECIDED = {"answer": None, "decided_at": None}
 _DECIDE = sa.update(deliveries).where(d.id == sa.bindparam("decided"))
 
 
-def _answers(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any] | None]:
-    query = sa.select(d.id, d.answer, d.decided_at).where(d.id.in_(ids))
-    return {row.id: (row.answer or {}) if row.decided_at is not None else None for row in connection.execute(query)}
+def _decisions_of(delivery_id: str, verdicts: Sequence[Verdict], at: datetime) -> Sequence[Mapping[str, Any]]:
+    return [
+        {
+            "delivery_id": delivery_id,
+            "project_id": verdict.project_id,
+            "environment": verdict.environment,
+            "outcome": verdict.outcome,
+            "reason": verdict.reason,
+            "deployment_id": verdict.deployment_id,
+            "decided_at": at,
+        }
+        for verdict in verdicts
+    ]
 
 
 def _tell(batch: Sequence[_Arrival | _Outcome], known: Mapping[str, Mapping[str, Any] | None]) -> None:

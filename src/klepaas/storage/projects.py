@@ -1,14 +1,17 @@
 """Projects and their sealed environment variables, behind `operations.ports.Projects`."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from klepaas.domain.connection import ConnectionKind
 from klepaas.domain.github import RepositoryName
@@ -17,6 +20,7 @@ from klepaas.domain.repository import Repository, SourceKind
 from klepaas.domain.status import Status
 from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
+from klepaas.operations.ports import Recalled
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer
 from klepaas.storage.shared import Shared
@@ -36,6 +40,8 @@ def place_of(project_id: str, environment: str, name: str) -> str:
 
 REPOSITORIES_KEPT = 1000
 """What a crowd of deliveries is about is read once, and again when anything was written."""
+RECALLED_FOR_S = 10.0
+"""Where other processes write, too. Whoever writes on the strength of it looks whether it still holds."""
 
 
 class ProjectTable:
@@ -47,12 +53,13 @@ class ProjectTable:
         self._of_repository: Shared[RepositoryName, Sequence[Project]] = Shared(self._read_of_repository)
         self._kept: dict[RepositoryName, Sequence[Project]] = {}
         self._kept_of: int | None = None
+        self._recalled: dict[RepositoryName, tuple[Recalled, float]] = {}
 
     async def add(self, project: Project) -> Project:
         """The project with its number. Errors: Conflict when its owner has a project of this name."""
         columns = {**columns_of(project), "id": project.id, "created_at": project.created_at}
         try:
-            async with self._database.write() as connection:
+            async with self._changing() as connection:
                 number = await connection.scalar(sa.insert(projects).values(**columns).returning(p.number))
         except sa.exc.IntegrityError as error:
             raise _taken(project) from error
@@ -81,19 +88,36 @@ class ProjectTable:
                 self._kept[repository] = found
         return found
 
+    async def recall(self, repository: RepositoryName) -> Recalled:
+        if self._database.is_sqlite:
+            return Recalled(await self.of_repository(repository), None)
+        recalled, until = self._recalled.get(repository, (None, 0.0))
+        if recalled is None or time.monotonic() > until:
+            recalled = await self._read_with_versions(repository)
+            if len(self._recalled) > REPOSITORIES_KEPT:
+                self._recalled.clear()
+            self._recalled[repository] = recalled, time.monotonic() + RECALLED_FOR_S
+        return recalled
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction after which what is recalled is read anew; what others change shows at the next write."""
+        try:
+            async with self._database.write() as connection:
+                yield connection
+        finally:
+            self._recalled.clear()
+
+    async def _read_with_versions(self, repository: RepositoryName) -> Recalled:
+        query, values = _question(repository)
+        async with self._database.read() as connection:
+            rows = list(await connection.execute(query.add_columns(_VERSION), values))
+        versions = [(row.number, row.version) for row in rows]
+        as_of = RepositoryAsOf(repository, versions, forget=self._recalled.pop)
+        return Recalled([project_of(row) for row in rows], as_of)
+
     async def _read_of_repository(self, repository: RepositoryName) -> Sequence[Project]:
-        has_id, has_installation = repository.repository_id is not None, repository.installation_id is not None
-        query = _of_repository(has_id=has_id, has_installation=has_installation)
-        address = _ESCAPED.sub(r"!\g<0>", f"/{repository.full_name.lower()}")
-        values = {
-            "owner": repository.owner.lower(),
-            "name": repository.name.lower(),
-            "ends": f"%{address}",
-            "ends_git": f"%{address}.git",
-            **({"repository_id": repository.repository_id} if has_id else {}),
-            **({"installation_id": repository.installation_id} if has_installation else {}),
-        }
-        return await self._found(query, values)
+        return await self._found(*_question(repository))
 
     async def learn(self, known: Sequence[Project]) -> None:
         statement = (
@@ -119,14 +143,14 @@ class ProjectTable:
             }
             for project in known
         ]
-        async with self._database.write() as connection:
+        async with self._changing() as connection:
             await connection.execute(statement, rows)
 
     async def change(self, project: Project, *, unchanged_since: datetime) -> Project:
         # Later than before even when the clock stands still: the time is what tells changes apart.
         changed = replace(project, updated_at=max(project.updated_at, unchanged_since + timedelta(microseconds=1)))
         try:
-            async with self._database.write() as connection:
+            async with self._changing() as connection:
                 found = await connection.execute(
                     sa.update(projects)
                     .where(p.id == project.id, p.updated_at == unchanged_since, p.retired_at.is_(None))
@@ -146,7 +170,7 @@ class ProjectTable:
 
         Errors: Conflict while a deployment is under way."""
         under_way = sa.exists().where(deployments.c.project_id == project_id, deployments.c.status.in_(UNDER_WAY))
-        async with self._database.write() as connection:
+        async with self._changing() as connection:
             if await connection.scalar(sa.select(under_way)):
                 raise Conflict("A deployment of this project is under way.", hint="Wait for it, or cancel it.")
             await connection.execute(
@@ -202,7 +226,45 @@ class ProjectTable:
             return [project_of(row) for row in await connection.execute(query, values)]
 
 
+@dataclass(frozen=True, eq=False)
+class RepositoryAsOf:
+    """The projects of a repository on PostgreSQL, each with what changes with its row."""
+
+    repository: RepositoryName
+    versions: Sequence[tuple[int, str]]
+    forget: Callable[[RepositoryName, None], object]
+
+    def still_is(self, connection: sa.Connection) -> bool:
+        query, values = _question(self.repository)
+        found = connection.execute(_versions(query), values)
+        if [tuple(row) for row in found] == self.versions:
+            return True
+        self.forget(self.repository, None)
+        return False
+
+
+_VERSION: sa.Label[str] = sa.literal_column("projects.xmin::text").label("version")
 _ESCAPED = re.compile("[!%_]")
+
+
+@cache
+def _versions(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.with_only_columns(p.number, _VERSION)
+
+
+def _question(repository: RepositoryName) -> tuple[sa.Select[Any], Mapping[str, Any]]:
+    """The query for the projects of a repository, and its values."""
+    has_id, has_installation = repository.repository_id is not None, repository.installation_id is not None
+    address = _ESCAPED.sub(r"!\g<0>", f"/{repository.full_name.lower()}")
+    values = {
+        "owner": repository.owner.lower(),
+        "name": repository.name.lower(),
+        "ends": f"%{address}",
+        "ends_git": f"%{address}.git",
+        **({"repository_id": repository.repository_id} if has_id else {}),
+        **({"installation_id": repository.installation_id} if has_installation else {}),
+    }
+    return _of_repository(has_id=has_id, has_installation=has_installation), values
 
 
 @cache

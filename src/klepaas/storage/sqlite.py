@@ -82,14 +82,15 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def configure(engine: sa.Engine) -> None:
+def configure(engine: sa.Engine, *, waits_for_lock: bool = True) -> None:
     """Have what is committed over this engine on disk, and leave it to us to say BEGIN."""
+    busy_timeout_ms = 60_000 if waits_for_lock else 0
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
         # FULL: a commit is on disk when it returns; a power cut loses nothing we have answered for.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={busy_timeout_ms}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -21,7 +21,7 @@ from klepaas.interfaces.api.app import create_app
 from klepaas.interfaces.api.server import serve_app
 from klepaas.operations import tokens
 from klepaas.operations.health import HealthReport
-from klepaas.operations.intake import Decide, Intake, decide
+from klepaas.operations.intake import Decide, Intake, decide, refuse
 from klepaas.settings import ServerSettings
 from klepaas.storage import tables
 from tests.workflows.world import World
@@ -75,7 +75,7 @@ def door_of(
         return reports[-1]
 
     chosen = ServerSettings(**{"keep_alive": timedelta(seconds=15), **settings})  # type: ignore[arg-type]
-    intake = Intake(world.context, deciding, budget=budget)
+    intake = Intake(world.context, deciding, refuse=refuse if deciding is decide else None, budget=budget)
     return Door(world, create_app(world.context, settings=chosen, health=health, intake=intake), intake, reports)
 
 

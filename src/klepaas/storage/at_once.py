@@ -1,0 +1,176 @@
+"""Transactions that need to know nothing while they run, and come by the hundred a second.
+
+An asynchronous driver comes back to the event loop with every statement: coming and going would be most of the work.
+Here all of it is one synchronous piece."""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+T = TypeVar("T")
+_Errand = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+
+LOOKS_AGAIN_AFTER_S = 0.02
+
+
+class AtOnce(Protocol):
+    async def carry_out(self, work: Callable[[sa.Connection], T], *, is_long: bool) -> T:
+        """`work` in a transaction: committed when it returns, rolled back when it raises. `is_long`: it writes so much
+        that nobody else should wait for it.
+
+        One that was begun ends, also when nobody waits for it any more."""
+
+    async def finished(self) -> None:
+        """Whatever was begun before has ended."""
+
+    def close(self) -> None:
+        """Once the last transaction has ended."""
+
+
+class InThread:
+    """For a database whose every answer is waited for."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine, self._thread = engine, Thread()
+
+    async def carry_out(self, work: Callable[[sa.Connection], T], *, is_long: bool) -> T:
+        def transaction() -> T:
+            with self._engine.begin() as connection:
+                return work(connection)
+
+        return await self._thread.run(transaction)
+
+    async def finished(self) -> None:
+        await self._thread.finished()
+
+    def close(self) -> None:
+        self._thread.end_with(self._engine.dispose)
+
+
+class InLoop:
+    """For SQLite: a statement takes some microseconds, and what a thread and the loop take from each other is more.
+    Only the commit, which waits for the disk, goes to a thread.
+
+    The engine's connections may be used by several threads, and do not wait for locks."""
+
+    def __init__(self, engine: sa.Engine, *, waits_for_lock_s: float) -> None:
+        self._engine, self._thread = engine, Thread()
+        self._waits_for_lock_s = waits_for_lock_s
+        self._connection: sa.Connection | None = None
+
+    async def carry_out(self, work: Callable[[sa.Connection], T], *, is_long: bool) -> T:
+        connection = await self._begun()
+
+        def whole() -> T:
+            result = work(connection)
+            connection.commit()
+            return result
+
+        try:
+            if is_long:
+                return await self._thread.run(whole)
+            result = work(connection)
+            await self._thread.run(connection.commit)
+            return result
+        except Exception:
+            self._forget()
+            raise
+
+    async def finished(self) -> None:
+        await self._thread.finished()
+
+    def close(self) -> None:
+        self._thread.end_with(self._dispose)
+
+    async def _begun(self) -> sa.Connection:
+        """Errors: sqlalchemy's TimeoutError when another program does not give its lock back."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        until = time.monotonic() + self._waits_for_lock_s
+        while True:
+            try:
+                self._connection.begin()
+            except sqlite3.OperationalError as error:
+                self._forget()
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise sa.exc.OperationalError("BEGIN", None, error) from error
+                if time.monotonic() > until:
+                    raise sa.exc.TimeoutError("another program keeps the database locked") from error
+                await asyncio.sleep(LOOKS_AGAIN_AFTER_S)
+                self._connection = self._engine.connect()
+            else:
+                return self._connection
+
+    def _forget(self) -> None:
+        """The connection, in whatever state it is: closing it rolls back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sa.exc.SQLAlchemyError):
+                connection.invalidate()
+                connection.close()
+
+    def _dispose(self) -> None:
+        self._forget()
+        self._engine.dispose()
+
+
+class Thread:
+    """One thread. It starts with its first errand, and again with the first one after its end."""
+
+    def __init__(self) -> None:
+        self._errands: SimpleQueue[_Errand | Callable[[], None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, errand: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._started().put((loop, done, errand))
+        return await done
+
+    async def finished(self) -> None:
+        """Whatever came before has ended."""
+        if self._thread is not None:
+            await self.run(lambda: None)
+
+    def end_with(self, last: Callable[[], None]) -> None:
+        """After whatever came before."""
+        self._started().put(last)
+        self._thread = None
+
+    def _started(self) -> "SimpleQueue[_Errand | Callable[[], None]]":
+        if self._thread is None:
+            # Not joined when the process ends: it may wait for a disk or a database that never answers.
+            self._errands = SimpleQueue()
+            self._thread = threading.Thread(
+                target=self._serve, args=(self._errands,), name="klepaas-database", daemon=True
+            )
+            self._thread.start()
+        return self._errands
+
+    def _serve(self, errands: "SimpleQueue[_Errand | Callable[[], None]]") -> None:
+        while isinstance(given := errands.get(), tuple):
+            loop, done, errand = given
+            result, fault = None, None
+            try:
+                result = errand()
+            except BaseException as error:
+                fault = error
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
+                loop.call_soon_threadsafe(_tell, done, result, fault)
+        given()
+
+
+def _tell(done: "asyncio.Future[Any]", result: Any, fault: BaseException | None) -> None:
+    if done.done():  # whoever came was cancelled
+        return
+    if fault is not None:
+        done.set_exception(fault)
+    else:
+        done.set_result(result)
