@@ -1,6 +1,7 @@
 """The inbox of webhooks: what was answered is on disk, one flush serves a crowd, and each owner sees their part."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -332,6 +333,39 @@ async def test_visits_and_other_writes_take_turns(database: Database, memory: Me
 
     assert len(await table.list(None, limit=100)) == 50
     assert len(await memory.projects.variable_names(project.id, "production")) == 50
+
+
+async def test_a_connection_that_was_lost_while_it_rested_is_replaced(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("a file is always there")
+    table = DeliveryTable(database)
+    await add(table, "d-1")
+    lose = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        " AND datname = current_database()"
+    )
+    async with database.read() as connection:
+        await connection.execute(lose)
+    monkeypatch.setattr("klepaas.storage.database.ASKED_AFTER_S", 0.0)
+
+    assert await add(table, "d-2") is None
+
+
+async def test_a_program_that_keeps_sqlites_lock_is_waited_for(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL locks rows")
+    table, other = DeliveryTable(database), sqlite3.connect(str(database.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    adding = asyncio.create_task(add(table, "d-1"))
+    await asyncio.sleep(0.1)
+    assert not adding.done()
+
+    other.execute("COMMIT")
+    other.close()
+
+    assert await adding is None
 
 
 async def test_a_cancelled_visit_ends_before_the_next_write(database: Database) -> None:

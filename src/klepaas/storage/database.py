@@ -27,6 +27,9 @@ WRITE_QUEUE_TIMEOUT_S = 60.0
 
 READERS = 8
 
+ASKED_AFTER_S = 1.0
+"""A connection that rested for longer may have been lost meanwhile."""
+
 
 class Database:
     """Engines for one URL. `pulse` keeps a connection for lease renewals: they must not queue behind work."""
@@ -213,9 +216,20 @@ def _postgres(url: sa.URL, *, connections: int, lease_s: float) -> AsyncEngine:
 
 
 def _postgres_at_once(url: sa.URL, *, lease_s: float) -> sa.Engine:
-    return sa.create_engine(
-        url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=_postgres_arguments(lease_s)
-    )
+    engine = sa.create_engine(url, pool_size=1, max_overflow=0, connect_args=_postgres_arguments(lease_s))
+
+    @sa.event.listens_for(engine, "checkout")
+    def _ask_whether_it_is_there(connection: Any, record: sa.pool.ConnectionPoolEntry, _: Any) -> None:
+        """As `pool_pre_ping` would, but not hundreds of times a second."""
+        now = time.monotonic()
+        rested_s, record.info["used_at"] = now - record.info.get("used_at", now), now
+        if rested_s > ASKED_AFTER_S:
+            try:
+                engine.dialect.do_ping(connection)
+            except Exception as error:
+                raise sa.exc.DisconnectionError from error
+
+    return engine
 
 
 def _postgres_arguments(lease_s: float) -> dict[str, Any]:
