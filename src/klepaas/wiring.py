@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -66,6 +66,7 @@ from klepaas.watchers.branches import Branches
 from klepaas.watchers.inbox import Inbox
 from klepaas.watchers.reports import Reports
 from klepaas.watchers.workloads import Workloads
+from klepaas.wiring_around import Around
 from klepaas.workflows import leftovers, watchdog
 from klepaas.workflows.abandon import Abandon
 from klepaas.workflows.deploy import Deploy
@@ -182,13 +183,18 @@ async def _parts(settings: Settings, home: Home, database: Database, stack: Asyn
     ncp = _ncp(
         settings,
         stack,
-        projects=projects,
-        book=ChainTable(database),
-        runs=runs,
-        credential=credential,
-        mirrors=home.mirrors,
-        now=clock.now,
-        reached=reached,
+        Around(
+            projects=projects,
+            book=ChainTable(database),
+            runs=runs,
+            credential=credential,
+            git=GitProgram(
+                allow_local=settings.local_repositories, network_timeout=GIT_SILENCE, environment=process_environment()
+            ),
+            mirrors=home.mirrors,
+            now=clock.now,
+            reached=reached,
+        ),
     )
     context = Context(
         projects=projects,
@@ -462,18 +468,13 @@ def _github_app(settings: Settings, stored: GitHubAppTable) -> CurrentApp:
     return CurrentApp(stored, given, app_secret=app_secret, legacy_secret=opened(settings.github_webhook_secret))
 
 
-def _ncp(settings: Settings, stack: AsyncExitStack, **around: Any) -> "NcpParts | None":
+def _ncp(settings: Settings, stack: AsyncExitStack, around: Around) -> "NcpParts | None":
     """None without keys. Imported here: who does without Naver Cloud does not pay for it."""
     if settings.ncp.access_key is None or settings.ncp.secret_key is None:
         return None
-    from klepaas.wiring_ncp import Around, ncp_parts
+    from klepaas.wiring_ncp import ncp_parts
 
-    git = GitProgram(
-        allow_local=settings.local_repositories,
-        network_timeout=GIT_SILENCE,
-        environment=process_environment(),
-    )
-    return ncp_parts(settings.ncp, Around(git=git, **around), stack)
+    return ncp_parts(settings.ncp, around, stack)
 
 
 def _absent(settings: NcpSettings) -> Mapping[str, str]:

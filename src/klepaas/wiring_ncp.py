@@ -1,18 +1,12 @@
 """Naver Cloud's parts, for one account. Imported only where its keys are configured: an idle klepaas does without."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 
 from klepaas.domain.connection import Credential
-from klepaas.domain.project import Project
 from klepaas.domain.repository import Repository
 from klepaas.operations.past import Provider
-from klepaas.operations.ports import ChainBook, Projects, ProviderRuns
 from klepaas.settings import NcpSettings
-from klepaas.sources.git_program import GitProgram
 from klepaas.targets.ncp.adapter import NcpTarget
 from klepaas.targets.ncp.budget import Budgets
 from klepaas.targets.ncp.builder import NcpBuilder
@@ -25,7 +19,7 @@ from klepaas.targets.ncp.mirror import Mirrors
 from klepaas.targets.ncp.nks import Nks
 from klepaas.targets.ncp.past import NcpPast
 from klepaas.targets.ncp.registry import Registry
-from klepaas.targets.protocol import Reached
+from klepaas.wiring_around import Around
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +30,6 @@ class NcpParts:
     provider: Provider
     target: NcpTarget | None
     builder: NcpBuilder | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Around:
-    """What Naver Cloud's parts need of the others."""
-
-    projects: Projects
-    book: ChainBook
-    runs: ProviderRuns
-    credential: Callable[[Project], Awaitable[Credential | None]]
-    git: GitProgram
-    mirrors: Path
-    now: Callable[[], datetime]
-    reached: Reached
 
 
 def ncp_parts(settings: NcpSettings, around: Around, stack: AsyncExitStack) -> NcpParts:
