@@ -11,7 +11,7 @@ from klepaas.domain.observation import Health
 from klepaas.domain.status import Status
 from klepaas.errors import Rejected
 from klepaas.operations import deployments, projects, rollbacks
-from klepaas.operations.ports import ProviderRun
+from klepaas.operations.ports import AppState, ProviderRun
 from klepaas.operations.rollbacks import Way
 from klepaas.storage.provider_runs import ProviderRunTable
 from klepaas.targets.ncp.manifest import MANIFEST_PATH
@@ -116,6 +116,41 @@ async def test_replicas_belong_to_the_project_and_outlive_deployments_and_rollba
         await here.ended(await here.roll_back(steps_back=1))
 
     assert here.ncp.cluster.deployment(here.app)["spec"]["replicas"] == 3
+
+
+async def test_a_rollback_counts_once_it_has_the_capacity_of_what_it_replaces(here: Trial) -> None:
+    """R-28."""
+    here.commit()
+    async with here.node():
+        first = await here.ended(await here.deploy())
+        await here.configure(replicas=3)
+        here.commit()
+        await here.ended(await here.deploy())
+        back = await here.ended(await here.roll_back(steps_back=1))
+
+    assert first.evidence["answer"]["ready_replicas"] == 1
+    assert back.status is Status.SUCCEEDED
+    assert (back.image_digest, back.evidence["answer"]["ready_replicas"]) == (first.image_digest, 3)
+
+
+async def test_one_replica_that_fails_is_named_and_a_rollback_covers_the_others(here: Trial) -> None:
+    """R-22."""
+    await here.configure(replicas=3)
+    here.commit()
+    async with here.node():
+        first = await here.ended(await here.deploy())
+        here.commit()
+        await here.ended(await here.deploy())
+        pod = here.ncp.cluster.break_pod(here.app)
+        partial = await _watched(here)
+        back = await here.ended(await here.roll_back(steps_back=1))
+        whole = await _watched(here)
+
+    named = f"Deployment {here.app}: 2 of 3 pods are ready ({pod}: CrashLoopBackOff)."
+    assert (partial.health, partial.health_detail) == (Health.UNHEALTHY, named)
+    assert back.status is Status.SUCCEEDED
+    assert here.ncp.cluster.digests_of(here.app) == {first.image_digest}
+    assert whole.health is Health.HEALTHY
 
 
 async def test_environment_variables_are_refused_before_anything_is_touched(here: Trial) -> None:
@@ -388,6 +423,17 @@ async def test_a_run_that_was_being_started_when_it_was_given_up_leaves_nothing_
     assert here.ncp.cluster.digests_of(here.app) == {first.image_digest}
 
 
+async def _watched(here: Trial) -> AppState:
+    """What is known of the app once the cluster was looked at."""
+    target = here.parts.context.targets["ncp"]
+    assert isinstance(target, KeepsRunning)
+    watcher = Workloads(here.parts.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True))
+    await watcher.look_seldom("ncp", target)
+    state = await here.parts.context.apps.get(here.project.id, "production")
+    assert state is not None
+    return state
+
+
 async def _until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not holds():
@@ -485,14 +531,8 @@ async def test_what_somebody_else_deploys_to_the_cluster_is_seen(here: Trial) ->
         await here.ended(await here.deploy())
     found = here.ncp.cluster.deployment(here.app)
     found["spec"]["template"]["spec"]["containers"][0]["image"] = "another/image:1"
-    target = here.parts.context.targets["ncp"]
-    assert isinstance(target, KeepsRunning)
-    await Workloads(here.parts.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True)).look_seldom(
-        "ncp", target
-    )
-    state = await here.parts.context.apps.get(here.project.id, "production")
+    state = await _watched(here)
 
-    assert state is not None
     assert (state.health, state.health_detail) == (
         Health.UNHEALTHY,
         f"Deployment {here.app} is told to run another image.",
@@ -507,12 +547,6 @@ async def test_a_failed_deployment_leaves_the_live_one_healthy(here: Trial) -> N
         here.commit()
         here.ncp.faults.end_runs("build", Ending.FAIL)
         await here.ended(await here.deploy())
-    target = here.parts.context.targets["ncp"]
-    assert isinstance(target, KeepsRunning)
-    await Workloads(here.parts.context, timedelta(seconds=15), lambda: asyncio.sleep(0, True)).look_seldom(
-        "ncp", target
-    )
-    state = await here.parts.context.apps.get(here.project.id, "production")
+    state = await _watched(here)
 
-    assert state is not None
     assert state.health is Health.HEALTHY

@@ -8,6 +8,8 @@ from typing import Any
 from klepaas.targets.ncp.image_reference import read_reference
 from klepaas.targets.ncp.kubernetes import WATCHED, Json, Kubernetes, path_of, pods_of
 
+PODS_NAMED = 3
+
 
 class Stand(StrEnum):
     DONE = "done"
@@ -121,10 +123,16 @@ def _gave_up(status: Json) -> bool:
 
 
 def _trouble(pods: Sequence[Json]) -> str:
-    """Why containers wait, each reason once."""
-    statuses = [each for pod in pods for each in (pod.get("status") or {}).get("containerStatuses") or []]
-    reasons = [str(((each.get("state") or {}).get("waiting") or {}).get("reason") or "")[:80] for each in statuses]
-    return ", ".join(dict.fromkeys(reason for reason in reasons if reason))
+    """Which pods wait, and for what; some of them by name."""
+    waiting = [f"{(pod.get('metadata') or {}).get('name')}: {reason}" for pod in pods if (reason := _waits_for(pod))]
+    more = [f"{len(waiting) - PODS_NAMED} more"] if len(waiting) > PODS_NAMED else []
+    return ", ".join([*waiting[:PODS_NAMED], *more])
+
+
+def _waits_for(pod: Json) -> str:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    reasons = (((each.get("state") or {}).get("waiting") or {}).get("reason") for each in statuses)
+    return next((str(reason)[:80] for reason in reasons if reason), "")
 
 
 def _objects(document: Any) -> list[Mapping[str, Any]]:

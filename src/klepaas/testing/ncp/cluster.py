@@ -131,6 +131,18 @@ class Cluster:
         _tell_status(found, replicas, trouble)
         return trouble
 
+    def break_pod(self, deployment: str, reason: str = "CrashLoopBackOff", namespace: str = "default") -> str:
+        """Have one of its ready pods fail from now on, as on a node that is ill. Returns the pod's name."""
+        pods = [pod for pod in self.pods(namespace) if _is_of(pod, deployment)]
+        broken = next(pod for pod in pods if pod["status"]["phase"] == "Running")
+        for status in broken["status"]["containerStatuses"]:
+            status |= {"ready": False, "state": {"waiting": {"reason": reason}}}
+        broken["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+        counts = self.deployment(deployment, namespace)["status"]
+        for name, change in (("readyReplicas", -1), ("availableReplicas", -1), ("unavailableReplicas", 1)):
+            counts[name] += change
+        return str(broken["metadata"]["name"])
+
     async def _pull(self, image: str, spec: Json, namespace: str, resolve: Resolve) -> str | None:
         if self.pull_secret and not self._has_secret(spec, namespace):
             return None
