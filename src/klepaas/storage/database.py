@@ -93,13 +93,16 @@ class Database:
                     self._writing -= 1
                     self._writes += 1
 
-    async def write_at_once(self, work: Callable[[sa.Connection], T], *, is_long: bool = False) -> T:
+    async def write_at_once(
+        self, work: Callable[[sa.Connection], T], *, is_long: bool = False, is_atomic: bool = False
+    ) -> T:
         """`write` for short work that needs to know nothing meanwhile and comes by the hundred a second. Once begun it
-        ends, also when its caller is cancelled. `is_long`: it writes megabytes, or rows by the thousand."""
+        ends, also when its caller is cancelled. `is_long`: it writes megabytes, or rows by the thousand.
+        `is_atomic`: it writes with a single statement."""
         with _saying_unavailable():
             async with self._turn():
                 try:
-                    return await self._at_once.carry_out(work, is_long=is_long)
+                    return await self._at_once.carry_out(work, is_long=is_long, is_atomic=is_atomic)
                 except asyncio.CancelledError:
                     if self.is_sqlite:  # whoever writes next must not come before it has ended
                         await self._at_once.finished()

@@ -238,7 +238,9 @@ class DeliveryTable:
                 self._rows.record(connection, decided)
             return known
 
-        return await self.database.write_at_once(work, is_long=is_long)
+        # Deliveries and what they mean are one statement where that counts.
+        is_atomic = not outcomes and not self.database.is_sqlite
+        return await self.database.write_at_once(work, is_long=is_long, is_atomic=is_atomic)
 
     @property
     def _rows(self) -> DeliveryRows:
