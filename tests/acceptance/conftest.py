@@ -19,9 +19,9 @@ def ground(docker_host: str) -> Iterator[Ground]:
 
 
 @pytest.fixture
-def shared_ground(docker_host: str, postgres_url: str) -> Iterator[Ground]:
-    """An empty home with PostgreSQL: several processes may work on it."""
-    made = Ground(docker_host, database_url=postgres_url)
+def shared_ground(docker_host: str, postgres_url: str, cradle: Cradle) -> Iterator[Ground]:
+    """An empty home with PostgreSQL: several processes may work on it. They are started by the dozen."""
+    made = Ground(docker_host, database_url=postgres_url, cradle=cradle)
     yield made
     made.clear()
 
