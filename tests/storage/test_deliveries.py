@@ -310,7 +310,7 @@ async def test_on_sqlite_a_transaction_is_on_disk_when_it_is_over(database: Data
     assert await database.write_at_once(synchronous) == 2  # FULL
 
 
-async def test_a_visit_that_fails_leaves_nothing_behind(database: Database, memory: Memory) -> None:
+async def test_a_transaction_at_once_that_fails_leaves_nothing_behind(database: Database, memory: Memory) -> None:
     def work(connection: sa.Connection) -> None:
         connection.execute(sa.insert(deliveries), [{**received("d-1").__dict__, "headers": {}}])
         raise ValueError("changed my mind")
@@ -321,7 +321,7 @@ async def test_a_visit_that_fails_leaves_nothing_behind(database: Database, memo
     assert await DeliveryTable(database).list(None) == []
 
 
-async def test_visits_and_other_writes_take_turns(database: Database, memory: Memory) -> None:
+async def test_transactions_at_once_and_other_writes_take_turns(database: Database, memory: Memory) -> None:
     """R-32: fifty of each, and no `database is locked`."""
     table = DeliveryTable(database)
     project = await memory.project()
@@ -368,10 +368,10 @@ async def test_a_program_that_keeps_sqlites_lock_is_waited_for(database: Databas
     assert await adding is None
 
 
-async def test_a_cancelled_visit_ends_before_the_next_write(database: Database) -> None:
+async def test_a_cancelled_transaction_at_once_ends_before_the_next_write(database: Database) -> None:
     table = DeliveryTable(database)
     for number in range(20):
-        visiting = asyncio.create_task(
+        writing = asyncio.create_task(
             database.write_at_once(
                 lambda connection, n=number: connection.execute(
                     sa.insert(deliveries),
@@ -380,8 +380,8 @@ async def test_a_cancelled_visit_ends_before_the_next_write(database: Database) 
             )
         )
         await asyncio.sleep(0.001 * (number % 3))
-        visiting.cancel()
-        await asyncio.wait({visiting})
+        writing.cancel()
+        await asyncio.wait({writing})
         await add(table, f"d-{number}")
 
     assert len([each for each in await table.list(None, limit=100) if each.id.startswith("d-")]) == 20

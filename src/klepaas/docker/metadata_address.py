@@ -3,6 +3,7 @@
 Builds run code of strangers, on the engine's bridge; so this machine's firewall refuses them that address. Docker keeps
 a chain for such rules (DOCKER-USER), which outlives its restarts. Source: Docker, "Packet filtering and firewalls"."""
 
+import asyncio
 import os
 import socket
 import time
@@ -37,16 +38,18 @@ class MetadataAddress:
     def __init__(self, engine: DockerEngine) -> None:
         self._engine = engine
         self._kept_at: float | None = None
+        self._keeping = asyncio.Lock()
 
     async def keep_closed(self) -> None:
         """Have the rule, where we may. Errors: EngineUnavailable."""
-        now = time.monotonic()
-        if self._kept_at is not None and now - self._kept_at < LOOKED_AGAIN_AFTER_S:
-            return
-        bridge = await self._bridge()
-        if bridge is not None and not await _firewall("-C", bridge) and not await _firewall("-I", bridge):
-            log.warning("metadata_address_open", address=ADDRESS, hint=command(bridge))
-        self._kept_at = now
+        async with self._keeping:  # of two builds that begin together both wait for the rule, and one puts it there
+            now = time.monotonic()
+            if self._kept_at is not None and now - self._kept_at < LOOKED_AGAIN_AFTER_S:
+                return
+            bridge = await self._bridge()
+            if bridge is not None and not await _firewall("-C", bridge) and not await _firewall("-I", bridge):
+                log.warning("metadata_address_open", address=ADDRESS, hint=command(bridge))
+            self._kept_at = now
 
     async def reach(self) -> Reach:
         """Errors: EngineUnavailable."""
