@@ -7,7 +7,8 @@ from pathlib import Path
 
 from klepaas.domain.connection import Credential
 from klepaas.domain.project import Project
-from klepaas.operations.ports import ChainBook, Projects, ProviderRuns
+from klepaas.operations.ports.projects import Projects
+from klepaas.operations.ports.providers import ChainBook, ProviderRuns
 from klepaas.sources.git_program import GitProgram
 from klepaas.targets.protocol import Reached
 

@@ -16,7 +16,7 @@ from klepaas.domain.github import Received, RepositoryName
 from klepaas.domain.project import Project
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import DatabaseUnavailable
-from klepaas.operations.ports import Known
+from klepaas.operations.ports.deliveries import Known
 from klepaas.storage.database import Database
 from klepaas.storage.deliveries import DeliveryTable
 from klepaas.storage.projects import ProjectTable

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from klepaas.domain.project import Project
 from klepaas.domain.status import Status
-from klepaas.operations.ports import AppState
+from klepaas.operations.ports.apps import AppState
 from klepaas.testing.fake_build import sha_of
 from klepaas.watchers.workloads import Workloads
 from tests.workflows.conftest import here as here

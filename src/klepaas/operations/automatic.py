@@ -14,7 +14,7 @@ from klepaas.operations import deployments
 from klepaas.operations.code_host import Place
 from klepaas.operations.context import Context
 from klepaas.operations.deployments import DeploymentRequest
-from klepaas.operations.ports import Standing
+from klepaas.operations.ports.deployments import Standing
 
 OUR_CONTEXTS = "klepaas/"
 """How the contexts of our own commit statuses begin."""

@@ -8,24 +8,19 @@ from klepaas.operations.absent_target import AbsentTarget
 from klepaas.operations.code_host import CodeHost
 from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.past import Past
-from klepaas.operations.ports import (
-    Apps,
-    Branches,
-    BuildLogs,
-    Clock,
-    Connections,
-    Deliveries,
-    Deployments,
-    Feed,
-    Owners,
-    Pipelines,
-    Projects,
-    ProviderRuns,
-    Releases,
-    Reports,
-    Runner,
-    Tokens,
-)
+from klepaas.operations.ports.access import Owners, Tokens
+from klepaas.operations.ports.apps import Apps
+from klepaas.operations.ports.bells import Feed, Runner
+from klepaas.operations.ports.branches import Branches
+from klepaas.operations.ports.build_logs import BuildLogs
+from klepaas.operations.ports.clock import Clock
+from klepaas.operations.ports.connections import Connections
+from klepaas.operations.ports.deliveries import Deliveries
+from klepaas.operations.ports.deployments import Deployments
+from klepaas.operations.ports.projects import Projects
+from klepaas.operations.ports.providers import Pipelines, ProviderRuns
+from klepaas.operations.ports.releases import Releases
+from klepaas.operations.ports.reports import Reports
 from klepaas.sources.protocol import Source
 from klepaas.targets.protocol import Target
 

@@ -10,7 +10,7 @@ from klepaas.errors import NotAllowed, NotFound
 from klepaas.operations import projects
 from klepaas.operations.context import Context
 from klepaas.operations.intake import Intake
-from klepaas.operations.ports import StoredDelivery
+from klepaas.operations.ports.deliveries import StoredDelivery
 
 REPLAY_OF = "klepaas-replay-of"
 """The header by which a replay, which is a delivery of our own, names the one it repeats."""

@@ -15,7 +15,7 @@ from klepaas.domain.status import Stage
 from klepaas.errors import Conflict, Invalid, NotFound
 from klepaas.operations import projects
 from klepaas.operations.context import Context
-from klepaas.operations.ports import Submission
+from klepaas.operations.ports.deployments import Submission
 
 MAX_REQUEST_KEY = 100
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from klepaas.domain.events import Recorded
 from klepaas.errors import Unavailable
-from klepaas.operations.ports import Deployments
+from klepaas.operations.ports.deployments import Deployments
 
 LOOK_EVERY_S = 0.5
 """How late an event written by another process may arrive."""

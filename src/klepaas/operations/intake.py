@@ -15,7 +15,7 @@ from klepaas.domain.webhook_payload import Ignored, Meaning
 from klepaas.errors import Invalid
 from klepaas.operations import pushes, webhook_answers
 from klepaas.operations.context import Context
-from klepaas.operations.ports import StoredDelivery
+from klepaas.operations.ports.deliveries import StoredDelivery
 from klepaas.operations.pushes import Refusal
 
 log = structlog.get_logger()

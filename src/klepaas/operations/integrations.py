@@ -9,7 +9,7 @@ from klepaas.domain.project import Project
 from klepaas.operations import deployments, pipelines, projects, repositories
 from klepaas.operations.context import Context
 from klepaas.operations.deployments import DeploymentRequest
-from klepaas.operations.ports import Submission
+from klepaas.operations.ports.deployments import Submission
 from klepaas.operations.projects import ProjectChange
 
 

@@ -25,7 +25,7 @@ from klepaas.operations.automatic import (
 )
 from klepaas.operations.context import Context
 from klepaas.operations.deployments import DeploymentRequest
-from klepaas.operations.ports import Overtaken, Standing
+from klepaas.operations.ports.deployments import Overtaken, Standing
 from klepaas.operations.questions import Questions
 
 

@@ -36,7 +36,9 @@ from klepaas.operations.automatic import (
 from klepaas.operations.context import Context
 from klepaas.operations.deployments import DeploymentRequest
 from klepaas.operations.line_of_commits import LineOfCommits, repository_key
-from klepaas.operations.ports import AsOf, DecidedHead, Overtaken, Standing
+from klepaas.operations.ports.branches import DecidedHead
+from klepaas.operations.ports.deployments import Overtaken, Standing
+from klepaas.operations.ports.projects import AsOf
 from klepaas.operations.published import ReleaseDecision
 from klepaas.operations.questions import Questions
 

@@ -12,7 +12,8 @@ from klepaas.domain.status import Status
 from klepaas.errors import NotFound
 from klepaas.operations import deployments, projects
 from klepaas.operations.context import Context
-from klepaas.operations.ports import AppState, LogLine, WatchedChange
+from klepaas.operations.ports.apps import AppState, WatchedChange
+from klepaas.operations.ports.build_logs import LogLine
 from klepaas.targets.protocol import KeepsRunning, ShiftsTraffic
 
 LINES_AT_ONCE = 1000

@@ -15,7 +15,7 @@ from klepaas.domain.status import Status
 from klepaas.errors import Outside
 from klepaas.operations import repositories, rollback_lines, rollbacks
 from klepaas.operations.context import Context
-from klepaas.operations.ports import AppState
+from klepaas.operations.ports.apps import AppState
 from klepaas.operations.rollbacks import Way
 
 

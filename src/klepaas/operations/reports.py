@@ -17,7 +17,7 @@ from klepaas.operations.automatic import OUR_CONTEXTS, OUR_TRIGGERS
 from klepaas.operations.code_host import Place
 from klepaas.operations.context import Context
 from klepaas.operations.places import place_of_project
-from klepaas.operations.ports import DueReport
+from klepaas.operations.ports.reports import DueReport
 
 NEVER_STARTED = frozenset({Status.SUPERSEDED, Status.CANCELLED})
 

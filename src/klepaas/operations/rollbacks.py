@@ -24,7 +24,8 @@ from klepaas.errors import (
 )
 from klepaas.operations import connections, deployments, projects, rollback_lines
 from klepaas.operations.context import Context
-from klepaas.operations.ports import AppState, Submission
+from klepaas.operations.ports.apps import AppState
+from klepaas.operations.ports.deployments import Submission
 from klepaas.targets.protocol import KeepsWarm
 
 ROLLED_BACK_SETTINGS = (

@@ -1,4 +1,4 @@
-"""What the record says about each app, behind `operations.ports.Apps`."""
+"""What the record says about each app, behind `operations.ports.apps.Apps`."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import App, Project
 from klepaas.domain.status import IN_HAND
 from klepaas.errors import Conflict
-from klepaas.operations.ports import AppState, WatchedChange
+from klepaas.operations.ports.apps import AppState, WatchedChange
 from klepaas.storage.database import Database
 from klepaas.storage.tables import apps, deployments, observations
 from klepaas.storage.words import keepable

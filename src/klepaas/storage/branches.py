@@ -1,4 +1,4 @@
-"""What is known of branches, behind `operations.ports.Branches`."""
+"""What is known of branches, behind `operations.ports.branches.Branches`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klepaas.operations.ports import Clock, DecidedHead
+from klepaas.operations.ports.branches import DecidedHead
+from klepaas.operations.ports.clock import Clock
 from klepaas.storage.database import Database
 from klepaas.storage.tables import branch_heads, branch_moves, projects
 from klepaas.storage.words import keepable

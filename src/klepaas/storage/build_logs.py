@@ -1,4 +1,4 @@
-"""The full build logs on disk, behind `operations.ports.BuildLogs`: `<deployment>/<fence>.log`.
+"""The full build logs on disk, behind `operations.ports.build_logs.BuildLogs`: `<deployment>/<fence>.log`.
 
 Every attempt writes a file of its own, one line after its time. A position is the attempt and the byte after the
 line, so that reading on is one seek however long the log is; padded, positions compare as text."""
@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 
 from klepaas.errors import Invalid
-from klepaas.operations.ports import Clock, LogLine
+from klepaas.operations.ports.build_logs import LogLine
+from klepaas.operations.ports.clock import Clock
 
 log = structlog.get_logger()
 

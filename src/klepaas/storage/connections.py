@@ -1,4 +1,4 @@
-"""Connections and their sealed credentials, behind `operations.ports.Connections`."""
+"""Connections and their sealed credentials, behind `operations.ports.connections.Connections`."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

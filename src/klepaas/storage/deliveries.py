@@ -1,4 +1,4 @@
-"""The inbox of webhooks, behind `operations.ports.Deliveries`.
+"""The inbox of webhooks, behind `operations.ports.deliveries.Deliveries`.
 
 GitHub waits for an answer only so long, and an answer is a promise that the delivery is on disk. Making each one
 durable by itself would cost a flush of the disk each; so those that arrive while one flush runs share the next."""
@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from klepaas.domain.github import Received
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import Unavailable
-from klepaas.operations.ports import AsOf, Decision, Known, StoredDelivery
+from klepaas.operations.ports.deliveries import Decision, Known, StoredDelivery
+from klepaas.operations.ports.projects import AsOf
 from klepaas.storage.database import Database
 from klepaas.storage.delivery_rows import Answers, DeliveryRows, PostgresRows, SqliteRows
 from klepaas.storage.projects import RepositoryAsOf

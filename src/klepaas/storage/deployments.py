@@ -1,4 +1,4 @@
-"""The deployments and their event log, behind `operations.ports.Deployments`."""
+"""The deployments and their event log, behind `operations.ports.deployments.Deployments`."""
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +11,8 @@ from klepaas.domain.deployment import Deployment, queued
 from klepaas.domain.events import DeploymentQueued, Event, Recorded
 from klepaas.domain.status import IN_HAND, Status
 from klepaas.errors import Conflict
-from klepaas.operations.ports import Clock, Overtaken, Standing, Submission
+from klepaas.operations.ports.clock import Clock
+from klepaas.operations.ports.deployments import Overtaken, Standing, Submission
 from klepaas.storage import deployment_state, event_log
 from klepaas.storage.database import Database
 from klepaas.storage.tables import apps, deployments

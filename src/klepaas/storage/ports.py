@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from klepaas.errors import Unavailable
-from klepaas.operations.ports import Clock
+from klepaas.operations.ports.clock import Clock
 from klepaas.storage.database import Database
 from klepaas.storage.tables import port_leases
 

@@ -1,4 +1,4 @@
-"""Projects and their sealed environment variables, behind `operations.ports.Projects`."""
+"""Projects and their sealed environment variables, behind `operations.ports.projects.Projects`."""
 
 import re
 import time
@@ -20,7 +20,7 @@ from klepaas.domain.repository import Repository, SourceKind
 from klepaas.domain.status import Status
 from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
-from klepaas.operations.ports import Recalled
+from klepaas.operations.ports.projects import Recalled
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer
 from klepaas.storage.shared import Shared

@@ -1,4 +1,4 @@
-"""Releases with their sealed variables, behind `operations.ports.Releases`."""
+"""Releases with their sealed variables, behind `operations.ports.releases.Releases`."""
 
 import secrets
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from klepaas.domain.deployment import Deployment
 from klepaas.domain.project import Project
 from klepaas.domain.release import Release
 from klepaas.errors import Conflict, NotFound
-from klepaas.operations.ports import Clock
+from klepaas.operations.ports.clock import Clock
 from klepaas.storage import projects
 from klepaas.storage.database import Database
 from klepaas.storage.sealing import Sealer

@@ -1,4 +1,4 @@
-"""What GitHub was told of deployments and is to be told, behind `operations.ports.Reports`.
+"""What GitHub was told of deployments and is to be told, behind `operations.ports.reports.Reports`.
 
 There is no queue of messages: a row says how far GitHub was told, and is due when the record has gone on since. A row
 whose deployment has ended and is not live any more has nothing left to tell (`due_at` NULL)."""
@@ -14,7 +14,8 @@ from klepaas.domain.connection import ConnectionKind
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.project import Project
 from klepaas.domain.status import IN_HAND
-from klepaas.operations.ports import Clock, DueReport
+from klepaas.operations.ports.clock import Clock
+from klepaas.operations.ports.reports import DueReport
 from klepaas.storage import deployment_state
 from klepaas.storage.database import Database
 from klepaas.storage.projects import project_of

@@ -22,7 +22,7 @@ from klepaas.operations.code_host import Place
 from klepaas.operations.context import Context
 from klepaas.operations.intake import Intake
 from klepaas.operations.places import place_of_project
-from klepaas.operations.ports import DecidedHead
+from klepaas.operations.ports.branches import DecidedHead
 from klepaas.watchers.redeliveries import Redeliveries
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ import structlog
 from klepaas.errors import Unavailable
 from klepaas.operations.context import Context
 from klepaas.operations.intake import Intake
-from klepaas.operations.ports import StoredDelivery
+from klepaas.operations.ports.deliveries import StoredDelivery
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ import structlog
 from klepaas.errors import KlepaasError, Rejected, Unavailable
 from klepaas.operations import reports
 from klepaas.operations.context import Context
-from klepaas.operations.ports import DueReport
+from klepaas.operations.ports.reports import DueReport
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from klepaas.domain.release import Release
 from klepaas.domain.status import IN_HAND
 from klepaas.errors import KlepaasError, Outside
 from klepaas.operations.context import Context
-from klepaas.operations.ports import AppState
+from klepaas.operations.ports.apps import AppState
 from klepaas.targets.protocol import (
     KeepsRunning,
     KeepsWarm,

@@ -13,7 +13,7 @@ from klepaas.domain.events import TrafficReturned, TrafficShiftDecided
 from klepaas.domain.release import Release
 from klepaas.errors import DatabaseUnavailable, KlepaasError
 from klepaas.operations.context import Context
-from klepaas.operations.ports import AppState
+from klepaas.operations.ports.apps import AppState
 from klepaas.targets.protocol import KeepsRunning, ShiftsTraffic
 from klepaas.workflows.engine import Run
 from klepaas.workflows.scene import Scene

@@ -12,7 +12,7 @@ from klepaas.domain.release import Release
 from klepaas.errors import NotFound, Outside
 from klepaas.operations import connections
 from klepaas.operations.context import Context
-from klepaas.operations.ports import AppState
+from klepaas.operations.ports.apps import AppState
 from klepaas.targets.protocol import Target
 from klepaas.workflows.engine import Run
 

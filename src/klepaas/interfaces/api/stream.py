@@ -17,7 +17,8 @@ from klepaas.interfaces.api.door import Door, Pass
 from klepaas.interfaces.api.errors import fields_of
 from klepaas.interfaces.api.v1.answers import event_fields
 from klepaas.operations import queries
-from klepaas.operations.ports import LogLine, Tell
+from klepaas.operations.ports.build_logs import LogLine
+from klepaas.operations.ports.providers import Tell
 
 log = structlog.get_logger()
 

@@ -16,7 +16,10 @@ from klepaas.domain.project import Project
 from klepaas.domain.release import Release
 from klepaas.domain.settlement import Outcome, Source
 from klepaas.domain.status import Stage, Status
-from klepaas.operations.ports import LogLine, Submission, Token, WatchedChange
+from klepaas.operations.ports.access import Token
+from klepaas.operations.ports.apps import WatchedChange
+from klepaas.operations.ports.build_logs import LogLine
+from klepaas.operations.ports.deployments import Submission
 from klepaas.operations.queries import AppStatus
 from klepaas.operations.rollbacks import Candidate, RollbackPlan, Way
 

@@ -10,7 +10,7 @@ from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext, TheDo
 from klepaas.interfaces.api.stream import LARGEST_SEQ
 from klepaas.interfaces.api.v1.parameters import PREFIX, Limit, refusals
 from klepaas.operations import deliveries
-from klepaas.operations.ports import Decision, StoredDelivery
+from klepaas.operations.ports.deliveries import Decision, StoredDelivery
 
 router = APIRouter(prefix=f"{PREFIX}/github/deliveries", tags=["github"], route_class=Guarded)
 

@@ -1,0 +1,47 @@
+"""The memory of owners and their tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from klepaas.domain.actor import Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    id: str
+    owner_id: str
+    name: str
+    scope: Scope
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    id: str
+    name: str
+    created_at: datetime
+
+
+class Owners(Protocol):
+    async def list(self) -> Sequence[Owner]: ...
+
+    async def add(self, owner: Owner) -> None: ...
+
+    async def named(self, name: str) -> Owner | None: ...
+
+
+class Tokens(Protocol):
+    async def add(self, token: Token, secret_hash: str) -> None: ...
+
+    async def by_id(self, token_id: str) -> tuple[Token, str] | None:
+        """The token and the hash of its secret."""
+
+    async def list(self, owner_id: str | None) -> Sequence[Token]: ...
+
+    async def revoke(self, token_id: str, at: datetime) -> bool: ...
+
+    async def any(self) -> bool: ...
