@@ -1,7 +1,9 @@
 """Health, version, metrics, the description of the API, and the server around it."""
 
 import asyncio
+import importlib
 import json
+import pkgutil
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -120,7 +122,10 @@ async def test_every_route_is_described_with_examples_and_its_errors(api: httpx.
 async def test_examples_of_answers_are_answers(api: httpx.AsyncClient) -> None:
     from klepaas.interfaces.api.v1 import answers, bodies
 
-    models = [*vars(answers).values(), *vars(bodies).values()]
+    modules = [
+        importlib.import_module(f"{answers.__name__}.{each.name}") for each in pkgutil.iter_modules(answers.__path__)
+    ]
+    models = {value for module in (*modules, bodies) for value in vars(module).values() if isinstance(value, type)}
     found = 0
     for model in models:
         for example in getattr(model, "model_config", {}).get("json_schema_extra", {}).get("examples", []):

@@ -15,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from klepaas.errors import Invalid, KlepaasError, NotFound, Unavailable
 from klepaas.interfaces.api.door import Door, Pass
 from klepaas.interfaces.api.errors import fields_of
-from klepaas.interfaces.api.v1.answers import event_fields
+from klepaas.interfaces.api.v1.answers.events import event_fields
 from klepaas.operations import queries
 from klepaas.operations.ports.build_logs import LogLine
 from klepaas.operations.ports.providers import Tell

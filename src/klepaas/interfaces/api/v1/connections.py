@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from klepaas.domain.connection import ConnectionKind
 from klepaas.errors import Invalid
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
-from klepaas.interfaces.api.v1.answers import (
+from klepaas.interfaces.api.v1.answers.connections import (
     ConnectionAnswer,
     ConnectionList,
     RemovedConnectionAnswer,

@@ -13,15 +13,14 @@ from klepaas.domain.settlement import Outcome
 from klepaas.domain.status import Status
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheContext, TheDoor, WantsStream
-from klepaas.interfaces.api.v1.answers import (
+from klepaas.interfaces.api.v1.answers.deployments import (
     DeploymentAnswer,
     DeploymentList,
-    EventPage,
     EvidenceAnswer,
-    LogPage,
     SubmissionAnswer,
-    event_fields,
 )
+from klepaas.interfaces.api.v1.answers.events import EventPage, event_fields
+from klepaas.interfaces.api.v1.answers.logs import LogPage
 from klepaas.interfaces.api.v1.bodies import NewDeployment
 from klepaas.interfaces.api.v1.parameters import (
     PREFIX,

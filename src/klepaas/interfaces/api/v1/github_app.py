@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from klepaas.domain.github_app import GitHubApp
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
-from klepaas.interfaces.api.v1.answers import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.bodies import Body, Text
 from klepaas.interfaces.api.v1.parameters import PREFIX, refusals
 from klepaas.operations import github_app

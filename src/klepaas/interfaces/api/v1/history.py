@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from klepaas.domain.record_check import Complaint
 from klepaas.domain.settlement import Outcome, Source
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
-from klepaas.interfaces.api.v1.answers import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.bodies import Body, Text
 from klepaas.interfaces.api.v1.parameters import PREFIX, refusals
 from klepaas.operations import old_history, past_deployments

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext, TheDoor, WantsStream
-from klepaas.interfaces.api.v1.answers import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.parameters import PREFIX, ProjectReference, refusals, streamed
 from klepaas.operations import pipelines
 from klepaas.operations.pipelines import Standing

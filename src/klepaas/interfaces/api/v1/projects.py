@@ -8,7 +8,9 @@ from starlette.responses import Response
 
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheContext, TheDoor, WantsStream
-from klepaas.interfaces.api.v1.answers import ProjectAnswer, ProjectList, RuntimeLog, StatusAnswer, VariableNames
+from klepaas.interfaces.api.v1.answers.logs import RuntimeLog
+from klepaas.interfaces.api.v1.answers.projects import ProjectAnswer, ProjectList, VariableNames
+from klepaas.interfaces.api.v1.answers.status import StatusAnswer
 from klepaas.interfaces.api.v1.bodies import NewProject, ProjectChanges, VariableChanges
 from klepaas.interfaces.api.v1.parameters import PREFIX, Environment, ProjectReference, refusals, streamed
 from klepaas.operations import pipelines, projects, queries

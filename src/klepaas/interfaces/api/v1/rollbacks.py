@@ -7,7 +7,8 @@ from klepaas.domain.actor import Actor
 from klepaas.domain.deployment import Deployment
 from klepaas.errors import NotFound
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
-from klepaas.interfaces.api.v1.answers import CandidateAnswer, CandidateList, PlanAnswer, SubmissionAnswer
+from klepaas.interfaces.api.v1.answers.deployments import SubmissionAnswer
+from klepaas.interfaces.api.v1.answers.rollbacks import CandidateAnswer, CandidateList, PlanAnswer
 from klepaas.interfaces.api.v1.bodies import NewRollback
 from klepaas.interfaces.api.v1.deployments import location_of, project_of
 from klepaas.interfaces.api.v1.parameters import PREFIX, Environment, IdempotencyKey, ProjectReference, refusals

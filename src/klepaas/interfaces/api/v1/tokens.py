@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter
 
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
-from klepaas.interfaces.api.v1.answers import NewTokenAnswer, TokenAnswer, TokenList
+from klepaas.interfaces.api.v1.answers.tokens import NewTokenAnswer, TokenAnswer, TokenList
 from klepaas.interfaces.api.v1.bodies import NewToken
 from klepaas.interfaces.api.v1.parameters import PREFIX, TokenId, refusals
 from klepaas.operations import tokens

@@ -13,7 +13,7 @@ from klepaas.errors import Invalid
 from klepaas.interfaces.api.compat.hybrid.door import TARGET, Id, Name, NamesRepository, OfOldClients, Sha
 from klepaas.interfaces.api.compat.hybrid.words import no_project
 from klepaas.interfaces.api.door import CurrentActor, TheContext
-from klepaas.interfaces.api.v1.answers import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.bodies import Text
 from klepaas.interfaces.api.v1.parameters import PREFIX, IdempotencyKey, refusals
 from klepaas.operations import integrations, pipelines, repositories

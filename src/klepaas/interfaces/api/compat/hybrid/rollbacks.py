@@ -14,7 +14,7 @@ from klepaas.domain.status import Status
 from klepaas.interfaces.api.compat.hybrid import words
 from klepaas.interfaces.api.compat.hybrid.door import TARGET, Id, NamesRepository, OfOldClients, Sha
 from klepaas.interfaces.api.door import CurrentActor, TheContext
-from klepaas.interfaces.api.v1.answers import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.parameters import PREFIX, IdempotencyKey, refusals
 from klepaas.operations import deployments, readiness, repositories, rollbacks
 from klepaas.operations.readiness import Diagnosis, Earlier, Readiness

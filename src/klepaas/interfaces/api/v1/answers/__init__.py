@@ -1,0 +1,1 @@
+"""What callers get. Each answer is made from one noun of the domain and holds no secret by construction."""
