@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 WATCHERS = 1000
 TRIES = 3
+"""For what is measured in milliseconds: other work on the machine may spoil one try."""
 HEALTH_P99_MS = 200 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 """What a machine of its own keeps; beside other workers of this suite it gets a share of that machine only."""
-"""For what is measured in milliseconds: other work on the machine may spoil one try."""
 
 
 @pytest.fixture(scope="module")

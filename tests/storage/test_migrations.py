@@ -33,6 +33,14 @@ def test_the_newest_migration_is_the_one_a_start_looks_for() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
+async def test_postgres_compresses_what_was_delivered_the_quick_way(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite does not compress")
+    how = "SELECT attcompression::text FROM pg_attribute WHERE attrelid = 'deliveries'::regclass AND attname = 'body'"
+    async with database.read() as connection:
+        assert await connection.scalar(sa.text(how)) == "l"
+
+
 async def test_migrating_again_changes_nothing(database: Database) -> None:
     assert not await migrate(database)
 

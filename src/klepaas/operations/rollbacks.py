@@ -220,12 +220,11 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
         image_digest=None if rebuild else release.image_digest,
         note="The image was gone; the commit is built again." if rebuild else "",
     )
-    submission = await deployments.submit(context, event, key)
     target = context.target_of(project.target)
-    if submission.is_new and agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
-        # While the engine takes the deployment on: thawing is half of a warm rollback's time.
+    if agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
+        # While the deployment is recorded and taken on: thawing is half of a warm rollback's time.
         target.thaw_ahead(agreed.app, release)
-    return submission
+    return await deployments.submit(context, event, key)
 
 
 def _choose(history: list[tuple[int, Release]], request: RollbackRequest, project: Project) -> tuple[int, Release]:

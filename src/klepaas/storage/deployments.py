@@ -22,6 +22,13 @@ d = deployments.c
 
 UNDER_WAY = (Status.QUEUED, *IN_HAND)
 
+_IN_HAND = sa.select(d.id).where(
+    d.app_key == sa.bindparam("app_key"),
+    # Written out, for the index of those to be used.
+    d.status.in_(sa.bindparam("in_hand", IN_HAND, expanding=True, literal_execute=True)),
+)
+"""Asked of every app every few seconds."""
+
 SUBMIT_TRIES = 50
 """Racing submissions of one app repeat until each has its turn: 20 racing ones needed at most 20 tries."""
 
@@ -136,6 +143,10 @@ class DeploymentTable:
         async with self._database.read() as connection:
             rows = await connection.execute(query.order_by(d.number.desc()).limit(limit))
             return [deployment_state.from_json(row.state, number=row.number) for row in rows]
+
+    async def is_in_hand(self, app_key: str) -> bool:
+        async with self._database.read() as connection:
+            return await connection.scalar(_IN_HAND, {"app_key": app_key}) is not None
 
     async def events(self, deployment_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Recorded]:
         async with self._database.read() as connection:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from klepaas.errors import Conflict
 from klepaas.storage.database import Database
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration. Written here so that a start with nothing to do need not load Alembic (0.2 s)."""
 
 _FOLDER = Path(__file__).with_name("migrations")

@@ -38,6 +38,8 @@ def place_of(project_id: str, environment: str, name: str) -> str:
     return f"variable:{project_id}:{environment}:{name}"
 
 
+_TARGETS = sa.select(p.id, p.target).where(p.retired_at.is_(None))
+
 REPOSITORIES_KEPT = 1000
 """What a crowd of deliveries is about is read once, and again when anything was written."""
 RECALLED_FOR_S = 10.0
@@ -74,6 +76,10 @@ class ProjectTable:
 
     async def list(self, owner_id: str | None) -> Sequence[Project]:
         return await self._where(*_owned_by(owner_id))
+
+    async def targets(self) -> Mapping[str, str]:
+        async with self._database.read() as connection:
+            return {row.id: row.target for row in await connection.execute(_TARGETS)}
 
     async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
         state = self._database.state

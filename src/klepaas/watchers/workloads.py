@@ -16,7 +16,6 @@ import structlog
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import Project
 from klepaas.domain.release import Release
-from klepaas.domain.status import IN_HAND
 from klepaas.errors import KlepaasError, Outside
 from klepaas.operations.context import Context
 from klepaas.operations.ports.apps import AppState
@@ -80,6 +79,8 @@ class Workloads:
     async def look_everywhere(self) -> None:
         """Look once at every app and at everything of ours that no record claims."""
         states = await self.context.apps.all()
+        targets = await self.context.projects.targets()
+        to_look_at = [state for state in states if not self._is_seldom(targets.get(state.app.project_id))]
         places = asyncio.Semaphore(LOOKS_AT_ONCE)
 
         async def look(state: AppState) -> None:
@@ -91,7 +92,7 @@ class Workloads:
                 except Exception:
                     log.exception("app_look_failed", app=state.app.name)
 
-        await asyncio.gather(*(look(state) for state in states))
+        await asyncio.gather(*(look(state) for state in to_look_at))
         await self._discard_strays(states)
 
     async def look(self, state: AppState) -> None:
@@ -105,8 +106,6 @@ class Workloads:
         repaired = await self._repair_front(state, project, target, live)
         if await self._under_way(state):
             return
-        if isinstance(target, KeepsRunning):
-            return  # `look_seldom` does
         if live is not None:
             await self._look_at_live(state, project, target, live, repaired)
         elif isinstance(target, RepairsFront) and await target.is_misled(state.app, None):
@@ -147,9 +146,9 @@ class Workloads:
     async def look_seldom(self, name: str, target: KeepsRunning) -> None:
         """Look at the live releases of a target that keeps them running by itself: only look, one after the other,
         because each may wait long for its turn."""
+        targets = await self.context.projects.targets()
         for state in await self.context.apps.all():
-            project = await self.context.projects.get(state.app.project_id)
-            if project is None or project.target != name or not self._is_due(state, target):
+            if targets.get(state.app.project_id) != name or not self._is_due(state, target):
                 continue
             if state.live_release_id is None or state.live_deployment_id is None or await self._under_way(state):
                 continue
@@ -160,6 +159,10 @@ class Workloads:
             for note in notes:
                 log.info("done_by_hand", app=state.app.name, what=note)
             await self._write_down(state, live, seen, " ".join(notes))
+
+    def _is_seldom(self, name: str | None) -> bool:
+        """Whether `look_seldom` sees to the apps of this target. None: of a project that was retired."""
+        return isinstance(self.context.targets.get(name or ""), KeepsRunning)
 
     def _is_due(self, state: AppState, target: KeepsRunning) -> bool:
         return state.observed_at is None or self.context.clock.now() - state.observed_at >= target.look_every
@@ -290,10 +293,7 @@ class Workloads:
 
     async def _under_way(self, state: AppState) -> bool:
         """Whether a deployment of the app is running or unknown: then its releases are the workflow's."""
-        recent = await self.context.deployments.of_project(
-            state.app.project_id, environment=state.app.environment, limit=1, status=IN_HAND
-        )
-        return bool(recent)
+        return await self.context.deployments.is_in_hand(state.app.key)
 
     async def _listen(self, target: WatchesItself) -> None:
         async for _ in target.changes():

@@ -46,7 +46,7 @@ class Running:
     context: Context
     warm_for: timedelta
     """How long the previous release stays frozen for a rollback."""
-    _verifications: dict[str, Verification] = field(default_factory=dict)
+    _verifications: dict[tuple[str, int], Verification] = field(default_factory=dict)
 
     async def release(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._release(run, scene)
@@ -73,16 +73,16 @@ class Running:
         else:
             await until_done(apply, on_retry)
         warm = scene.before.warm_release_id == release.id
+        if warm:
+            # While the end of this stage is recorded: a warm rollback is a matter of milliseconds.
+            self._verification(run, scene, release).begin()
         return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
-        is_proven_once = scene.before.warm_release_id == release.id or isinstance(scene.target, KeepsRunning)
-        enough = GOOD_AT_ONCE if is_proven_once else GOOD_IN_A_ROW
-        verification = Verification(scene, release, enough, deployment_id=run.deployment.id)
-        self._verifications[run.deployment.id] = verification
+        verification = self._verifications.get(_turn(run)) or self._verification(run, scene, release)
         seen = await verification.healthy()
-        self._verifications.pop(run.deployment.id, None)
+        self._verifications.pop(_turn(run), None)
         if seen.image_digest != release.image_digest:
             raise ImageMissing(
                 f"What runs as release {release.number} is {seen.image_digest}, not {release.image_digest}.",
@@ -134,7 +134,7 @@ class Running:
         if stage not in {Stage.RELEASE, Stage.VERIFY, Stage.PROMOTE} or run.deployment.release_id is None:
             return {}
         found: dict[str, Any] = {}
-        if verification := self._verifications.pop(run.deployment.id, None):
+        if verification := self._verifications.pop(_turn(run), None):
             found |= verification.evidence()
         release = await self.context.releases.get(run.deployment.release_id)
         if release is not None:
@@ -145,12 +145,12 @@ class Running:
 
     def too_late(self, run: Run, limit_s: float) -> str | None:
         """The better sentence for a deadline that passed while waiting for health."""
-        verification = self._verifications.get(run.deployment.id)
+        verification = self._verifications.get(_turn(run))
         return verification.too_late(limit_s) if verification else None
 
     def may_go_on(self, run: Run, scene: Scene) -> bool:
         """Whether the target may still carry out what it was told, after our deadline."""
-        verification = self._verifications.get(run.deployment.id)
+        verification = self._verifications.get(_turn(run))
         return isinstance(scene.target, KeepsRunning) and (verification is None or verification.is_open)
 
     async def settled(self, scene: Scene, run: Run, *, timeout: timedelta) -> TrafficAnswer | None:
@@ -183,6 +183,13 @@ class Running:
         """What is to be recorded of a release that turned out to be live."""
         release = await self._known_release(run.deployment)
         return (*_decision(scene, run.deployment, release), _shifted(scene, target, release, seen))
+
+    def _verification(self, run: Run, scene: Scene, release: Release) -> Verification:
+        is_proven_once = scene.before.warm_release_id == release.id or isinstance(scene.target, KeepsRunning)
+        enough = GOOD_AT_ONCE if is_proven_once else GOOD_IN_A_ROW
+        made = Verification(scene, release, enough, deployment_id=run.deployment.id)
+        self._verifications[_turn(run)] = made
+        return made
 
     async def _release(self, run: Run, scene: Scene) -> Release:
         deployment = run.deployment
@@ -261,6 +268,11 @@ class Running:
         earlier = [release for release in proven if release.id != live][: scene.project.settings.keep_releases]
         kept = {release.image_digest for release in (*earlier, current) if release is not None}
         await self.context.builder_of(scene.project.target).collect(scene.app, kept)
+
+
+def _turn(run: Run) -> tuple[str, int]:
+    """A deployment that was put down and is taken on again is looked at anew."""
+    return run.deployment.id, run.deployment.fence
 
 
 def _decision(scene: Scene, deployment: Deployment, release: Release) -> tuple[Event, ...]:

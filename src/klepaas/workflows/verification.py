@@ -36,12 +36,18 @@ class Verification:
     last: Observation | None = None
     probes: int = 0
     answers: list[dict[str, Any]] = field(default_factory=list)
+    _first: asyncio.Task[Observation] | None = None
+
+    def begin(self) -> None:
+        """Take the first look now, and return at once."""
+        self._first = asyncio.create_task(self._look())
 
     async def healthy(self) -> Observation:
         """The observation that proves it. Errors: NotHealthy when it cannot become healthy any more."""
         began, rest, good = time.monotonic(), FIRST_REST_S, 0
         while True:
-            seen = await self.scene.target.observe(self.scene.app, self.release, deployment_id=self.deployment_id)
+            first, self._first = self._first, None
+            seen = await (first or self._look())
             self._keep(seen)
             good = good + 1 if seen.health is Health.HEALTHY else 0
             if good >= self.good_in_a_row:
@@ -68,6 +74,9 @@ class Verification:
         limit = f"{limit_s:g} s"
         why = self.last.detail if self.last and self.last.detail else "nothing was seen of it"
         return f"The new release did not become healthy within {limit}: {why}"
+
+    async def _look(self) -> Observation:
+        return await self.scene.target.observe(self.scene.app, self.release, deployment_id=self.deployment_id)
 
     def _keep(self, seen: Observation) -> None:
         self.last = seen

@@ -74,6 +74,9 @@ class Deployments(Protocol):
     ) -> Sequence[Deployment]:
         """Newest first."""
 
+    async def is_in_hand(self, app_key: str) -> bool:
+        """Whether a deployment of the app is running or unknown."""
+
     async def events(self, deployment_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Recorded]: ...
 
     async def decide(self, deployment: Deployment, events: Sequence[Event]) -> Deployment:

@@ -32,6 +32,9 @@ class Projects(Protocol):
 
     async def list(self, owner_id: str | None) -> Sequence[Project]: ...
 
+    async def targets(self) -> Mapping[str, str]:
+        """Of every project by its id, and nothing more of it."""
+
     async def of_repository(self, repository: RepositoryName) -> Sequence[Project]:
         """Projects of this GitHub repository: by its id, else by its name in any case; and never those of another
         installation."""

@@ -115,11 +115,11 @@ class LocalTarget:
         """As the protocol says. Errors: ImageMissing; NotHealthy when the engine cannot start the container at
         all; Rejected when no port is free or a stranger has the container's name."""
         refuse_replicas(release)
-        if ahead := self._thawing.get(release.id):
-            await asyncio.wait({ahead})
         for _ in range(_TRIES):
             port = await self._leases.lease(_holder(release.id))
             await self._reached("port_leased")
+            if ahead := self._thawing.get(release.id):
+                await asyncio.wait({ahead})
             found = self._glances.of(release) or await self._find(app, release)
             if found is None:
                 if await self._made(app, release, port, variables):
