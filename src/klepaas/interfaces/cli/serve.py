@@ -10,7 +10,6 @@ from klepaas.interfaces.cli.options import Json, Quiet, Yes
 from klepaas.interfaces.cli.projects import agree
 from klepaas.interfaces.cli.screen import Screen
 
-
 COLLECTS_AFTER = (20_000, 20, 20)
 """Objects, then collections of the younger ones. A webhook makes some hundred that are gone with it: Python's own 700
 would search for garbage with every other one, a fifteenth of its time. So many take a few megabytes."""
