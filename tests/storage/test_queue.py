@@ -72,7 +72,9 @@ async def test_only_one_deployment_of_an_app_runs(memory: Memory) -> None:
     project = await memory.project()
     await memory.queue.join("node", 60)
     first = await memory.submit(project)
+    assert not await memory.deployments.is_in_hand(first.app_key)
     assert [each.id for each in await memory.queue.claim("node", 10)] == [first.id]
+    assert await memory.deployments.is_in_hand(first.app_key)
     second = await memory.submit(project)
 
     assert await memory.queue.claim("node", 10) == []

@@ -62,9 +62,12 @@ async def test_of_two_changes_on_the_same_state_one_is_refused(memory: Memory) -
 async def test_a_retired_project_is_gone_and_its_name_is_free(memory: Memory) -> None:
     project = await memory.project(name="shop")
     await memory.apps.ensure(project, "production")
+    other = await memory.project(name="books", target="ncp")
+    assert await memory.projects.targets() == {project.id: "local", other.id: "ncp"}
     await memory.projects.retire(project.id, NOW)
     await memory.projects.retire(project.id, NOW)
 
+    assert await memory.projects.targets() == {other.id: "ncp"}
     assert await memory.projects.get(project.id) is None
     assert await memory.projects.named("shop", None) == []
     assert (await memory.projects.add(a_project(project.owner_id, name="shop"))).number > project.number
