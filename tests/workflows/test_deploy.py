@@ -334,6 +334,28 @@ async def test_a_rollback_that_is_only_planned_thaws_nothing(here: World) -> Non
         assert thawing in here.target.calls
 
 
+async def test_what_was_seen_before_a_rollback_was_put_down_proves_nothing_afterwards(here: World) -> None:
+    project = await here.project()
+    here.source.branches["main"] = [ONE, TWO]
+    async with here.node():
+        first = await here.ended(await here.deploy(project, ONE))
+        second = await here.ended(await here.deploy(project, TWO))
+
+        def the_release_dies_and_so_do_we() -> None:
+            here.target.end(first.release_id or "")
+            raise RuntimeError("a fault of ours")
+
+        here.mishaps["release.recorded"] = the_release_dies_and_so_do_we
+        back = await here.ended(await here.roll_back(project, steps_back=1))
+        app = await here.context.apps.get(project.id, "production")
+
+    assert (back.status, back.fence) == (Status.FAILED, 2)
+    assert back.failure is not None
+    assert "ended before it was healthy" in back.failure.message
+    assert app is not None
+    assert app.live_release_id == second.release_id
+
+
 async def test_rolling_back_five_times_needs_neither_build_nor_repository(here: World) -> None:
     """R-08."""
     commits = [sha_of(str(n)) for n in range(6)]

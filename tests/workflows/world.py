@@ -2,7 +2,7 @@
 memory. `node` starts another engine on the same database, as a second process would."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -75,6 +75,8 @@ class World:
     deadlines: Deadlines = field(default_factory=Deadlines)
     settings: EngineSettings = QUICK
     reached_points: list[str] = field(default_factory=list)
+    mishaps: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What happens, once, when a point is reached; what it raises is a fault of the engine."""
 
     async def project(self, name: str = "shop", **settings: Any) -> Project:
         wanted = Registration(repository="acme/shop", name=name, target="fake", settings=settings)
@@ -115,6 +117,8 @@ class World:
 
         async def reached(point: str) -> None:
             self.reached_points.append(point)
+            if mishap := self.mishaps.pop(point, None):
+                mishap()
 
         deploy = Deploy(
             Steps(Making(context, self.work), Running(context, timedelta(minutes=10))),
