@@ -87,6 +87,8 @@ class Client:
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=None),
             transport=transport,
+            # Nothing leads from here to https: reading all certificate authorities would be for nothing.
+            verify=base.scheme == "https",
             # A proxy of the environment does not reach this machine's loopback, and has no business with the token.
             trust_env=not _is_loopback(base.host),
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from klepaas.interfaces.cli.app import run
-from tests.interfaces.cli.double import TOKEN, World, running_double
+from tests.interfaces.cli.double import TOKEN, Double, World, running_double
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,15 @@ class Said:
 Klepaas = Callable[..., Said]
 
 
+@pytest.fixture(scope="session")
+def double() -> Iterator[Double]:
+    with running_double() as double:
+        yield double
+
+
 @pytest.fixture
-def world() -> Iterator[World]:
-    with running_double() as world:
-        yield world
+def world(double: Double) -> World:
+    return double.new_world()
 
 
 @pytest.fixture

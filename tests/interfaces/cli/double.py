@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,8 +183,14 @@ def release(number: int) -> Json:
 class Double:
     """The routes. Every answer is canned; only what a request changes is remembered."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self) -> None:
+        self.url = ""
+        self.world = World()
+
+    def new_world(self) -> World:
+        """A world of the next test's own: a server for each would take most of its time."""
+        self.world = World(url=self.url)
+        return self.world
 
     def app(self) -> Starlette:
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -390,18 +396,18 @@ def _stream(events: list[Json], *, hangs: bool = False, end: bool = False) -> Re
 
 
 @contextmanager
-def running_double() -> Any:
-    """The double on a free port of its own; yields its world."""
-    world = World()
-    config = uvicorn.Config(Double(world).app(), port=0, log_level="critical", timeout_graceful_shutdown=1)
+def running_double() -> Iterator[Double]:
+    """The double on a free port of its own."""
+    double = Double()
+    config = uvicorn.Config(double.app(), port=0, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    world.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    double.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
-        yield world
+        yield double
     finally:
         server.should_exit = True
         thread.join(timeout=10)
