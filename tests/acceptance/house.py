@@ -1,5 +1,6 @@
 """One klepaas and one app that live through many kills, while somebody keeps asking the app."""
 
+import contextlib
 import http.client
 import threading
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from klepaas.errors import Unavailable
 from klepaas.storage.tables import apps, deployment_events, deployments, releases
 from tests.acceptance import truth
 from tests.acceptance.app_repository import AppRepository
@@ -78,6 +80,15 @@ class House(Crashing):
         async with self.process.client() as klepaas:
             found: dict[str, Any] = (await klepaas.roll_back("shop", key=key, commit=warm.commit_sha))["deployment"]
             return found
+
+    async def roll_back_and_die(self, key: str) -> tuple[dict[str, Any], datetime]:
+        """The deployment, and when klepaas answered again. It may die before it has answered: then it is asked once
+        more, with the same key."""
+        started = None
+        with contextlib.suppress(Unavailable):
+            started = await self.roll_back(key)
+        back_at = await self.dies_and_comes_back()
+        return started or await self.roll_back(key), back_at
 
     def claims(self, deployment_id: str) -> list[datetime]:
         """When the deployment was taken on, and taken up again."""

@@ -17,8 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.docker]
 async def test_a_rollback_killed_at_any_point_goes_on_and_ends_well(house: House, point: str) -> None:
     await house.ready()
     house.fault.write_text(point)
-    started = await house.roll_back(f"rollback-{point}")
-    back_at = await house.dies_and_comes_back()
+    started, back_at = await house.roll_back_and_die(f"rollback-{point}")
 
     await told_truly(house, started, back_at, "succeeded")
     [live] = house.ground.select(sa.select(apps.c.live_release_id))

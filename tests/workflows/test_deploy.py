@@ -334,6 +334,29 @@ async def test_a_rollback_that_is_only_planned_thaws_nothing(here: World) -> Non
         assert thawing in here.target.calls
 
 
+async def test_of_two_rollbacks_to_one_release_the_second_leaves_the_warm_one_alone(here: World) -> None:
+    project = await here.project()
+    here.source.branches["main"] = [ONE, TWO]
+    async with here.node():
+        first = await here.ended(await here.deploy(project, ONE))
+        second = await here.ended(await here.deploy(project, TWO))
+        applying = here.target.hang("apply")
+        backs = [await here.roll_back(project, steps_back=1)]
+        await here.reaching(backs[0], Status.RUNNING)
+        backs.append(await here.roll_back(project, steps_back=1))
+        applying.set()
+        ends = [await here.ended(each) for each in backs]
+        app = await here.context.apps.get(project.id, "production")
+
+    assert [(each.status, each.release_id) for each in ends] == [(Status.SUCCEEDED, first.release_id)] * 2
+    assert app is not None
+    assert app.warm_release_id == second.release_id
+    assert {id_: each.state for id_, each in here.target.workloads.items()} == {
+        first.release_id: "running",
+        second.release_id: "parked",
+    }
+
+
 async def test_what_was_seen_before_a_rollback_was_put_down_proves_nothing_afterwards(here: World) -> None:
     project = await here.project()
     here.source.branches["main"] = [ONE, TWO]

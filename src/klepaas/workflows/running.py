@@ -125,7 +125,7 @@ class Running:
             old = await self.context.releases.get(state.previous_release_id)
             if old is not None:
                 events.append(await self._retire(scene, old))
-        await self._sweep(scene, keep={live or "", state.previous_release_id or ""})
+        await self._sweep(scene, keep={live, state.previous_release_id, await self._warm(scene)})
         await self._collect_images(scene, live)
         return Outcome(events=tuple(events))
 
@@ -252,7 +252,13 @@ class Running:
                     await asyncio.sleep(DRAIN_LOOK_S)
         return quiet >= DRAINED_LOOKS
 
-    async def _sweep(self, scene: Scene, keep: set[str]) -> None:
+    async def _warm(self, scene: Scene) -> str | None:
+        """What the record says is kept warm now. Not always the previous release: of two rollbacks to one release the
+        second finds it live."""
+        state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
+        return state.warm_release_id if state is not None else None
+
+    async def _sweep(self, scene: Scene, keep: set[str | None]) -> None:
         """Remove releases of this app that are neither live nor kept warm."""
         for release_id in await scene.target.running(scene.app):
             if release_id in keep:
