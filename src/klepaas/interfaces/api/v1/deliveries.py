@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel
 
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext, TheDoor
 from klepaas.interfaces.api.stream import LARGEST_SEQ
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.parameters import PREFIX, Limit, refusals
 from klepaas.operations import deliveries
 from klepaas.operations.ports.deliveries import Decision, StoredDelivery
@@ -21,7 +21,7 @@ DeliveryId = Annotated[
 ]
 
 
-class DecisionAnswer(BaseModel):
+class DecisionAnswer(Answer):
     """What the delivery meant for one project."""
 
     project_id: str
@@ -46,7 +46,7 @@ class DecisionAnswer(BaseModel):
         )
 
 
-class DeliveryAnswer(BaseModel):
+class DeliveryAnswer(Answer):
     number: int
     """Rises with every delivery; go on with `before`."""
     id: str
@@ -75,7 +75,7 @@ class DeliveryDetail(DeliveryAnswer):
         return cls(**_fields(shown.delivery), headers=dict(shown.delivery.headers), body=body)
 
 
-class DeliveryList(BaseModel):
+class DeliveryList(Answer):
     deliveries: list[DeliveryAnswer]
     next_before: int | None
     """Give it as `before` for the next page; null on the last one."""
