@@ -31,7 +31,7 @@ class Said:
 Klepaas = Callable[..., Said]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def double() -> Iterator[Double]:
     with running_double() as double:
         yield double
