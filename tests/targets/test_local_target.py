@@ -13,6 +13,7 @@ import pytest
 
 from klepaas.docker.archive import archive_of
 from klepaas.docker.engine import DockerEngine
+from klepaas.docker.errors import EngineConflict
 from klepaas.domain.observation import Health
 from klepaas.domain.project import ProjectSettings
 from klepaas.errors import ImageMissing, NotHealthy, Rejected
@@ -72,6 +73,26 @@ async def test_two_owners_at_once_make_one_container(place: LocalPlace, leases: 
     await becomes(place, release, Health.HEALTHY)
 
     assert len(await place.target.everything()) == 1
+
+
+async def test_a_container_that_another_owner_removes_before_it_starts_is_made_again(
+    place: LocalPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, start = await place.release(1), place.engine.start
+    removed: list[str] = []
+
+    async def start_later(container: str) -> None:
+        if removed:
+            return await start(container)
+        removed.append(container)
+        await place.engine.remove(container, force=True)
+        raise EngineConflict("container is marked for removal and cannot be started")
+
+    monkeypatch.setattr(place.engine, "start", start_later)
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+
+    assert removed[0] not in {each.workload_id for each in await place.target.everything()}
 
 
 async def test_a_container_made_from_something_else_is_made_anew(place: LocalPlace) -> None:

@@ -336,7 +336,8 @@ class LocalTarget:
         await self._reached("container_created")
         try:
             await self._engine.start(container)
-        except EngineNotFound:
+        except (EngineNotFound, EngineConflict):
+            # Another owner of the same work took it for a dead one and removes it.
             return False
         except PortTaken:
             await self._removed(container)
