@@ -33,7 +33,7 @@ from klepaas.operations.feed import LiveFeed
 from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake, decide, refuse
 from klepaas.operations.past import NoProvider, Past
-from klepaas.operations.ports.deployments import Lost
+from klepaas.operations.ports.queue import Lost
 from klepaas.settings import EngineSettings, NcpSettings, ServerSettings, Settings, process_environment
 from klepaas.sources.git import GitSource
 from klepaas.sources.git_program import GitProgram

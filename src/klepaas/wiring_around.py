@@ -7,8 +7,9 @@ from pathlib import Path
 
 from klepaas.domain.connection import Credential
 from klepaas.domain.project import Project
+from klepaas.operations.ports.chains import ChainBook
 from klepaas.operations.ports.projects import Projects
-from klepaas.operations.ports.providers import ChainBook, ProviderRuns
+from klepaas.operations.ports.provider_runs import ProviderRuns
 from klepaas.sources.git_program import GitProgram
 from klepaas.targets.protocol import Reached
 

@@ -16,7 +16,7 @@ from klepaas.errors import NotAllowed, NotFound
 from klepaas.operations import old_history, past_deployments, projects
 from klepaas.operations.old_history import OldRows, Report
 from klepaas.operations.past import NoProvider, Provider
-from klepaas.operations.ports.access import Owner
+from klepaas.operations.ports.owners import Owner
 from klepaas.operations.projects import Registration
 from klepaas.targets.ncp import client as ncp_client
 from klepaas.testing.ncp import StandInNcp

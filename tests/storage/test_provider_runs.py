@@ -7,7 +7,7 @@ import pytest
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.project import App
 from klepaas.errors import Conflict
-from klepaas.operations.ports.providers import ProviderRun
+from klepaas.operations.ports.provider_runs import ProviderRun
 from klepaas.storage.provider_runs import ProviderRunTable
 from tests.storage.worlds import Memory
 

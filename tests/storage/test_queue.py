@@ -11,7 +11,7 @@ from klepaas.domain.deployment import Deployment, replay
 from klepaas.domain.events import CancellationRequested, CommitResolved, Event, StageFinished, StageStarted
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import Conflict
-from klepaas.operations.ports.deployments import Lost
+from klepaas.operations.ports.queue import Lost
 from klepaas.storage import event_log
 from klepaas.storage.database import Database
 from klepaas.storage.tables import deployments, nodes

@@ -16,7 +16,8 @@ from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import ProjectSettings
 from klepaas.domain.repository import parse_repository
 from klepaas.errors import Conflict, NotFound, WrongKey
-from klepaas.operations.ports.access import Owner, Token
+from klepaas.operations.ports.owners import Owner
+from klepaas.operations.ports.tokens import Token
 from klepaas.storage.database import Database
 from klepaas.storage.keys import open_sealer
 from klepaas.storage.sealing import new_key, parse_keys

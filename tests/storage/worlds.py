@@ -9,7 +9,7 @@ from klepaas.domain.events import DeploymentQueued
 from klepaas.domain.project import Project, ProjectSettings
 from klepaas.domain.repository import parse_repository
 from klepaas.domain.status import Stage
-from klepaas.operations.ports.access import Owner
+from klepaas.operations.ports.owners import Owner
 from klepaas.storage.apps import AppTable
 from klepaas.storage.connections import ConnectionTable
 from klepaas.storage.database import Database

@@ -12,7 +12,7 @@ from klepaas.domain.status import Status
 from klepaas.errors import Rejected
 from klepaas.operations import deployments, projects, rollbacks
 from klepaas.operations.ports.apps import AppState
-from klepaas.operations.ports.providers import ProviderRun
+from klepaas.operations.ports.provider_runs import ProviderRun
 from klepaas.operations.rollbacks import Way
 from klepaas.storage.provider_runs import ProviderRunTable
 from klepaas.targets.ncp.manifest import MANIFEST_PATH

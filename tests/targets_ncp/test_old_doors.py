@@ -16,7 +16,7 @@ from klepaas.domain.actor import Actor, Scope
 from klepaas.interfaces.api.app import create_app
 from klepaas.operations import tokens
 from klepaas.operations.health import HealthReport
-from klepaas.operations.ports.access import Owner
+from klepaas.operations.ports.owners import Owner
 from klepaas.settings import ServerSettings, Settings
 from klepaas.targets.protocol import nothing_reached
 from klepaas.testing.github import StandInGitHub

@@ -14,7 +14,7 @@ from klepaas.domain.project import Project
 from klepaas.domain.status import Status
 from klepaas.operations import deployments, projects, rollbacks
 from klepaas.operations.deployments import DeploymentRequest
-from klepaas.operations.ports.access import Owner
+from klepaas.operations.ports.owners import Owner
 from klepaas.operations.projects import Registration
 from klepaas.operations.rollbacks import RollbackRequest
 from klepaas.settings import Deadlines, NcpSettings, Settings

@@ -21,7 +21,7 @@ from klepaas.domain.events import StageFinished, StageStarted
 from klepaas.domain.project import App, Project
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import Unavailable
-from klepaas.operations.ports.deployments import Lost
+from klepaas.operations.ports.queue import Lost
 from klepaas.settings import Deadlines, EngineSettings
 from klepaas.storage.database import Database
 from klepaas.storage.queue import DeploymentQueue

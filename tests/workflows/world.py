@@ -21,7 +21,7 @@ from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.deployments import DeploymentRequest
 from klepaas.operations.feed import LiveFeed
 from klepaas.operations.past import NoProvider, Past
-from klepaas.operations.ports.access import Owner
+from klepaas.operations.ports.owners import Owner
 from klepaas.operations.projects import Registration
 from klepaas.operations.rollbacks import RollbackRequest
 from klepaas.settings import Deadlines, EngineSettings

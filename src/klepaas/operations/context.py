@@ -8,19 +8,22 @@ from klepaas.operations.absent_target import AbsentTarget
 from klepaas.operations.code_host import CodeHost
 from klepaas.operations.current_app import CurrentApp
 from klepaas.operations.past import Past
-from klepaas.operations.ports.access import Owners, Tokens
 from klepaas.operations.ports.apps import Apps
-from klepaas.operations.ports.bells import Feed, Runner
 from klepaas.operations.ports.branches import Branches
 from klepaas.operations.ports.build_logs import BuildLogs
 from klepaas.operations.ports.clock import Clock
 from klepaas.operations.ports.connections import Connections
 from klepaas.operations.ports.deliveries import Deliveries
 from klepaas.operations.ports.deployments import Deployments
+from klepaas.operations.ports.feed import Feed
+from klepaas.operations.ports.owners import Owners
+from klepaas.operations.ports.pipelines import Pipelines
 from klepaas.operations.ports.projects import Projects
-from klepaas.operations.ports.providers import Pipelines, ProviderRuns
+from klepaas.operations.ports.provider_runs import ProviderRuns
 from klepaas.operations.ports.releases import Releases
 from klepaas.operations.ports.reports import Reports
+from klepaas.operations.ports.runner import Runner
+from klepaas.operations.ports.tokens import Tokens
 from klepaas.sources.protocol import Source
 from klepaas.targets.protocol import Target
 

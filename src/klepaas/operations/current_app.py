@@ -6,7 +6,7 @@ from datetime import datetime
 
 from klepaas.domain.github_app import GitHubApp, WebhookSecrets
 from klepaas.errors import Conflict, Unavailable
-from klepaas.operations.ports.connections import StoredApp
+from klepaas.operations.ports.github_app import StoredApp
 
 LOOK_AGAIN_AFTER_S = 5.0
 """Another process may have made the App; asked for with every webhook, so it has to cost nothing."""

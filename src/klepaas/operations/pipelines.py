@@ -9,7 +9,8 @@ from klepaas.domain.project import Project
 from klepaas.errors import Conflict, Invalid
 from klepaas.operations import projects
 from klepaas.operations.context import Context
-from klepaas.operations.ports.providers import PipelineIds, Pipelines, Tell
+from klepaas.operations.ports.chains import Tell
+from klepaas.operations.ports.pipelines import PipelineIds, Pipelines
 from klepaas.operations.projects import ProjectChange, Registration
 
 

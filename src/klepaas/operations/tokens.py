@@ -10,7 +10,8 @@ from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.project import parse_name
 from klepaas.errors import Invalid, NotAllowed, NotAuthenticated, NotFound
 from klepaas.operations.context import Context
-from klepaas.operations.ports.access import Owner, Token
+from klepaas.operations.ports.owners import Owner
+from klepaas.operations.ports.tokens import Token
 
 PREFIX = "klp"
 LONGEST = timedelta(days=3650)

@@ -1,4 +1,4 @@
-"""What is known of the projects' chains at their provider, behind `operations.ports.providers.ChainBook`."""
+"""What is known of the projects' chains at their provider, behind `operations.ports.chains.ChainBook`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -22,9 +22,9 @@ d = deployments.c
 
 UNDER_WAY = (Status.QUEUED, *IN_HAND)
 
-_IN_HAND = sa.select(d.id).where(
+_OF_AN_APP_IN_HAND = sa.select(d.id).where(
     d.app_key == sa.bindparam("app_key"),
-    # Written out, for the index of those to be used.
+    # Values written out, not bound: only by them does SQLite know that the partial index will do.
     d.status.in_(sa.bindparam("in_hand", IN_HAND, expanding=True, literal_execute=True)),
 )
 """Asked of every app every few seconds."""
@@ -146,7 +146,7 @@ class DeploymentTable:
 
     async def is_in_hand(self, app_key: str) -> bool:
         async with self._database.read() as connection:
-            return await connection.scalar(_IN_HAND, {"app_key": app_key}) is not None
+            return await connection.scalar(_OF_AN_APP_IN_HAND, {"app_key": app_key}) is not None
 
     async def events(self, deployment_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Recorded]:
         async with self._database.read() as connection:

@@ -1,4 +1,4 @@
-"""The owners of projects, behind `operations.ports.access.Owners`."""
+"""The owners of projects, behind `operations.ports.owners.Owners`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from klepaas.errors import Conflict
-from klepaas.operations.ports.access import Owner
+from klepaas.operations.ports.owners import Owner
 from klepaas.storage.database import Database
 from klepaas.storage.tables import owners
 

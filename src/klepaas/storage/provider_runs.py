@@ -1,4 +1,4 @@
-"""Runs at the provider, behind `operations.ports.providers.ProviderRuns`."""
+"""Runs at the provider, behind `operations.ports.provider_runs.ProviderRuns`."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from klepaas.domain.project import App
 from klepaas.domain.status import NEXT
 from klepaas.errors import Conflict
 from klepaas.operations.ports.clock import Clock
-from klepaas.operations.ports.providers import ProviderRun
+from klepaas.operations.ports.provider_runs import ProviderRun
 from klepaas.storage.database import Database
 from klepaas.storage.tables import deployments, provider_runs
 

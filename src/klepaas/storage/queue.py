@@ -14,7 +14,7 @@ from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import CancellationRequested, Event
 from klepaas.domain.status import IN_HAND, Status
 from klepaas.operations.ports.clock import Clock
-from klepaas.operations.ports.deployments import Lost
+from klepaas.operations.ports.queue import Lost
 from klepaas.storage import deployment_state, event_log
 from klepaas.storage.database import Database
 from klepaas.storage.tables import apps, deployments, nodes

@@ -29,8 +29,7 @@ NOTICED_WITHIN = timedelta(days=1)
 NUMBERS_BACK = 500
 """PostgreSQL gives numbers before rows can be seen; so many may still be on their way."""
 
-
-_NEW = (
+_UNTOLD = (
     sa.select(d.id, d.number)
     .join(projects, p.id == d.project_id)
     .join(
@@ -47,6 +46,7 @@ _NEW = (
         ~sa.exists().where(r.deployment_id == d.id),
     )
 )
+"""Deployments that GitHub never heard of, with whoever may tell it."""
 
 
 class ReportTable:
@@ -60,7 +60,7 @@ class ReportTable:
         values = {"above": self._noticed - NUMBERS_BACK, "since": self._clock.now() - NOTICED_WITHIN}
         async with self._database.read() as connection:
             newest = await connection.scalar(sa.select(sa.func.max(d.number)))
-            found = (await connection.execute(_NEW, values)).all()
+            found = (await connection.execute(_UNTOLD, values)).all()
         for row in found:
             await self._begin(row.id)
         self._noticed = newest or 0

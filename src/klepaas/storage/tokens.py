@@ -1,4 +1,4 @@
-"""Tokens, behind `operations.ports.access.Tokens`. Of a secret only its hash is kept."""
+"""Tokens, behind `operations.ports.tokens.Tokens`. Of a secret only its hash is kept."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from klepaas.domain.actor import Scope
 from klepaas.errors import Conflict
-from klepaas.operations.ports.access import Token
+from klepaas.operations.ports.tokens import Token
 from klepaas.storage.database import Database
 from klepaas.storage.tables import tokens
 

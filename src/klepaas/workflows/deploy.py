@@ -17,7 +17,7 @@ from klepaas.domain.observation import Health
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import DatabaseUnavailable, DeadlinePassed, KlepaasError, NotHealthy, Unavailable
 from klepaas.operations import rollback_lines
-from klepaas.operations.ports.deployments import Lost
+from klepaas.operations.ports.queue import Lost
 from klepaas.settings import Deadlines
 from klepaas.targets.protocol import KeepsRunning, Reached
 from klepaas.workflows.abandon import Abandon

@@ -17,8 +17,8 @@ import structlog
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import Event
 from klepaas.errors import Unavailable
-from klepaas.operations.ports.bells import Feed
-from klepaas.operations.ports.deployments import Lost, Queue
+from klepaas.operations.ports.feed import Feed
+from klepaas.operations.ports.queue import Lost, Queue
 from klepaas.settings import EngineSettings
 from klepaas.targets.protocol import Reached
 

@@ -72,7 +72,7 @@ class Running:
             )
         else:
             await until_done(apply, on_retry)
-        warm = scene.before.warm_release_id == release.id
+        warm = _was_warm(scene, release)
         if warm:
             # While the end of this stage is recorded: a warm rollback is a matter of milliseconds.
             self._verification(run, scene, release).begin()
@@ -185,7 +185,7 @@ class Running:
         return (*_decision(scene, run.deployment, release), _shifted(scene, target, release, seen))
 
     def _verification(self, run: Run, scene: Scene, release: Release) -> Verification:
-        is_proven_once = scene.before.warm_release_id == release.id or isinstance(scene.target, KeepsRunning)
+        is_proven_once = _was_warm(scene, release) or isinstance(scene.target, KeepsRunning)
         enough = GOOD_AT_ONCE if is_proven_once else GOOD_IN_A_ROW
         made = Verification(scene, release, enough, deployment_id=run.deployment.id)
         self._verifications[_turn(run)] = made
@@ -274,6 +274,10 @@ class Running:
         earlier = [release for release in proven if release.id != live][: scene.project.settings.keep_releases]
         kept = {release.image_digest for release in (*earlier, current) if release is not None}
         await self.context.builder_of(scene.project.target).collect(scene.app, kept)
+
+
+def _was_warm(scene: Scene, release: Release) -> bool:
+    return scene.before.warm_release_id == release.id
 
 
 def _turn(run: Run) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from klepaas.interfaces.api.errors import fields_of
 from klepaas.interfaces.api.v1.answers.events import event_fields
 from klepaas.operations import queries
 from klepaas.operations.ports.build_logs import LogLine
-from klepaas.operations.ports.providers import Tell
+from klepaas.operations.ports.chains import Tell
 
 log = structlog.get_logger()
 

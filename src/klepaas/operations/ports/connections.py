@@ -1,11 +1,10 @@
-"""The memory of connections to code hosts, and of the GitHub App."""
+"""The memory of connections to code hosts."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
 from klepaas.domain.connection import Connection, Credential
-from klepaas.domain.github_app import GitHubApp
 
 
 class Connections(Protocol):
@@ -21,16 +20,3 @@ class Connections(Protocol):
 
     async def remove(self, connection_id: str, at: datetime) -> Sequence[str]:
         """Ids of the projects that used it and now have none."""
-
-
-class StoredApp(Protocol):
-    """The GitHub App made for this klepaas, if any."""
-
-    async def get(self) -> GitHubApp | None:
-        """Errors: WrongKey."""
-
-    async def put(self, app: GitHubApp, at: datetime) -> None:
-        """Errors: Conflict when there is one already."""
-
-    async def remove(self) -> bool:
-        """Whether there was one."""

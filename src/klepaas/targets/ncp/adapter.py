@@ -14,7 +14,7 @@ from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import App, Project
 from klepaas.domain.release import Release
 from klepaas.errors import Outside, Rejected, Unavailable
-from klepaas.operations.ports.providers import ProviderRun
+from klepaas.operations.ports.provider_runs import ProviderRun
 from klepaas.targets.ncp.by_hand import noticed
 from klepaas.targets.ncp.chain import Chain, known_or_refused
 from klepaas.targets.ncp.cloud import BUILD, DEPLOY, RESTORE, Cloud, mirror_of, refuse_variables

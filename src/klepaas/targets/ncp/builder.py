@@ -22,7 +22,7 @@ from klepaas.errors import (
     Rejected,
     Unavailable,
 )
-from klepaas.operations.ports.providers import ProviderRun
+from klepaas.operations.ports.provider_runs import ProviderRun
 from klepaas.targets.ncp.chain import Chain, chain_of
 from klepaas.targets.ncp.cloud import BUILD, Cloud, mirror_of
 from klepaas.targets.ncp.exposed import exposed_ports

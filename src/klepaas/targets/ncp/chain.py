@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from klepaas.domain.project import Project
 from klepaas.errors import AnswerLost, Conflict, Rejected
-from klepaas.operations.ports.providers import ChainBook, Tell
+from klepaas.operations.ports.chains import ChainBook, Tell
 from klepaas.settings import NcpSettings
 from klepaas.targets.ncp.chain_links import Links
 from klepaas.targets.ncp.chain_work import Work

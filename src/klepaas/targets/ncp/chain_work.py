@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from klepaas.domain.project import Project
-from klepaas.operations.ports.providers import ChainBook, Tell
+from klepaas.operations.ports.chains import ChainBook, Tell
 
 _COLUMNS = ("sc_project_id", "sc_repo_name", "build_project_id", "deploy_project_id", "pipeline_id")
 

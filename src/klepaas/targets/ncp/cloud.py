@@ -8,8 +8,9 @@ from klepaas.domain.connection import Credential
 from klepaas.domain.project import App, Project
 from klepaas.domain.repository import Repository
 from klepaas.errors import NotFound, Rejected
+from klepaas.operations.ports.chains import Tell
 from klepaas.operations.ports.projects import Projects
-from klepaas.operations.ports.providers import ProviderRuns, Tell
+from klepaas.operations.ports.provider_runs import ProviderRuns
 from klepaas.settings import NcpSettings
 from klepaas.targets.ncp.chain import Chain, Chains, chain_of
 from klepaas.targets.ncp.client import NcpClient

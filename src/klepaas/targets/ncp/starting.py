@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 from klepaas.errors import AnswerLost, Conflict, KlepaasError
-from klepaas.operations.ports.providers import ProviderRun, ProviderRuns
+from klepaas.operations.ports.provider_runs import ProviderRun, ProviderRuns
 from klepaas.targets.ncp.run import Run, Started
 from klepaas.targets.protocol import Reached
 

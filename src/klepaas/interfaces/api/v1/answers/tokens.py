@@ -6,7 +6,7 @@ from datetime import datetime
 from pydantic import ConfigDict
 
 from klepaas.interfaces.api.v1.answers.answer import Answer
-from klepaas.operations.ports.access import Token
+from klepaas.operations.ports.tokens import Token
 
 
 class TokenAnswer(Answer):

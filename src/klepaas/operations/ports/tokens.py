@@ -1,4 +1,4 @@
-"""The memory of owners and their tokens."""
+"""The memory of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,21 +17,6 @@ class Token:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    id: str
-    name: str
-    created_at: datetime
-
-
-class Owners(Protocol):
-    async def list(self) -> Sequence[Owner]: ...
-
-    async def add(self, owner: Owner) -> None: ...
-
-    async def named(self, name: str) -> Owner | None: ...
 
 
 class Tokens(Protocol):

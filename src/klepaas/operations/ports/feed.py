@@ -1,4 +1,4 @@
-"""Bells that wake whoever waits for something to happen."""
+"""News of deployments, for those who watch."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -21,11 +21,3 @@ class Feed(Protocol):
     async def stirred(self, *, within_s: float) -> None:
         """Returns when this process told of any deployment since the last return, at the latest after so long. For
         one listener."""
-
-
-class Runner(Protocol):
-    def wake(self) -> None:
-        """Look for work now."""
-
-    def interrupt(self, deployment_id: str) -> None:
-        """Obey a cancellation now, if the deployment runs in this process."""
