@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from klepaas.domain.github import Received, RepositoryName
 from klepaas.domain.project import Project
+from klepaas.domain.repository import parse_repository
 from klepaas.domain.verdict import Outcome, Verdict
 from klepaas.errors import DatabaseUnavailable
 from klepaas.operations.ports.deliveries import Known
@@ -69,18 +70,19 @@ async def test_a_known_delivery_changes_nothing_and_brings_its_answer(table: Del
 
 
 async def test_a_crowd_shares_its_transactions(
-    table: DeliveryTable, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    table: DeliveryTable, database: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = await memory.project()
     began = 0
-    write = table.database.write_at_once
+    name = "write_at_once" if database.is_sqlite else "execute_at_once"
+    write = getattr(database, name)
 
-    async def counted(work: Any, **how: Any) -> Any:
+    async def counted(*what: Any, **how: Any) -> Any:
         nonlocal began
         began += 1
-        return await write(work, **how)
+        return await write(*what, **how)
 
-    monkeypatch.setattr(table.database, "write_at_once", counted)
+    monkeypatch.setattr(database, name, counted)
 
     await asyncio.gather(*(add(table, f"d-{number}") for number in range(200)))
     await asyncio.gather(
@@ -144,6 +146,21 @@ async def test_a_delivery_may_come_with_what_it_means(table: DeliveryTable, memo
     assert [each.verdict for each in found.decisions] == [verdict(project)]
 
 
+def repository_of(project: Project) -> RepositoryName:
+    repository = project.repository
+    return RepositoryName(
+        owner=repository.owner or "", name=repository.name or "", repository_id=None, installation_id=None
+    )
+
+
+async def change_elsewhere(memory: Memory, project: Project) -> None:
+    """As another process would."""
+    other = Database(memory.database.url.render_as_string(hide_password=False))
+    changed = replace(project, branch="next")
+    await ProjectTable(other, memory.projects._sealer).change(changed, unchanged_since=project.updated_at)
+    await other.close()
+
+
 async def test_what_was_decided_on_a_state_that_is_over_is_stored_undecided(
     table: DeliveryTable, memory: Memory, database: Database
 ) -> None:
@@ -151,33 +168,93 @@ async def test_what_was_decided_on_a_state_that_is_over_is_stored_undecided(
     if database.is_sqlite:
         pytest.skip("one process writes there")
     project = await memory.project()
-    name = RepositoryName(
-        owner=project.repository.owner or "",
-        name=project.repository.name or "",
-        repository_id=None,
-        installation_id=None,
-    )
     meant: dict[str, Any] = {"repository": "acme/shop", "answer": {"n": 1}, "verdicts": [verdict(project)]}
-    before = await memory.projects.recall(name)
-    other = Database(database.url.render_as_string(hide_password=False))
-    await ProjectTable(other, memory.projects._sealer).change(
-        replace(project, branch="next"), unchanged_since=project.updated_at
-    )
-    await other.close()
+    before = await memory.projects.recall(repository_of(project))
+    await change_elsewhere(memory, project)
 
     told = await table.add(received("d-1"), **meant, as_of=before.as_of)
-    now = await memory.projects.recall(name)
+    now = await memory.projects.recall(repository_of(project))
     again = await table.add(received("d-2"), **meant, as_of=now.as_of)
+    once_more = await table.add(received("d-2"), **meant, as_of=before.as_of)
     first, second = await table.get("d-1"), await table.get("d-2")
 
     assert [each.branch for each in before.projects] == [project.branch]
     assert told == Known(answer=None)
     assert first is not None
-    assert first.decided_at is None
+    assert (first.decided_at, first.answer, first.decisions) == (None, None, ())
     assert [each.branch for each in now.projects] == ["next"]
     assert again is None
     assert second is not None
     assert second.answer == {"n": 1}
+    assert once_more == Known(answer={"n": 1})
+
+
+async def test_of_many_written_at_once_only_those_whose_state_is_over_are_undecided(
+    table: DeliveryTable, memory: Memory, database: Database
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("one process writes there")
+    projects = [
+        await memory.project(name=name, repository=parse_repository(f"acme/{name}")) for name in ("a", "b", "c")
+    ]
+    recalled = {each.name: await memory.projects.recall(repository_of(each)) for each in projects}
+    await change_elsewhere(memory, projects[1])
+
+    told = await asyncio.gather(
+        *(
+            table.add(
+                received(f"{each.name}-{number}"),
+                repository=None,
+                answer={"n": 1},
+                verdicts=[verdict(each)],
+                as_of=recalled[each.name].as_of,
+            )
+            for number in range(3)
+            for each in projects
+        ),
+        add(table, "nobody's"),
+    )
+    found = {each.id: each for each in await table.list(None)}
+
+    assert told == [None, Known(answer=None), None] * 3 + [None]
+    assert {id_ for id_, each in found.items() if each.answer is None} == {"b-0", "b-1", "b-2", "nobody's"}
+    assert {id_ for id_, each in found.items() if not each.decisions} == {"b-0", "b-1", "b-2", "nobody's"}
+
+
+async def test_a_repository_that_gets_its_first_project_is_another_state(
+    table: DeliveryTable, memory: Memory, database: Database
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("one process writes there")
+    name = RepositoryName(owner="Acme", name="Shop", repository_id=7, installation_id="42")
+    before = await memory.projects.recall(name)
+    other = Database(database.url.render_as_string(hide_password=False))
+    await Memory(other).project(repository=parse_repository("acme/shop"))
+    await other.close()
+
+    told = await table.add(received("d-1"), repository=None, answer={}, as_of=before.as_of)
+
+    assert before.projects == []
+    assert told == Known(answer=None)
+
+
+async def test_what_was_decided_last_counts_also_when_it_is_written_together(
+    table: DeliveryTable, memory: Memory
+) -> None:
+    project = await memory.project()
+    await asyncio.gather(*(add(table, f"d-{number}") for number in range(3)))
+
+    await asyncio.gather(
+        *(
+            table.decided(f"d-{number}", answer={"n": turn}, verdicts=[verdict(project, reason=f"turn {turn}")], at=NOW)
+            for turn in range(3)
+            for number in (2, 0, 1)
+        )
+    )
+
+    found = await table.list(None)
+    assert [each.answer for each in found] == [{"n": 2}] * 3
+    assert [each.decisions[0].verdict.reason for each in found] == ["turn 2"] * 3
 
 
 async def test_deciding_again_is_what_it_means_now(table: DeliveryTable, memory: Memory) -> None:
@@ -304,21 +381,29 @@ async def test_on_sqlite_a_transaction_is_on_disk_when_it_is_over(database: Data
     if not database.is_sqlite:
         pytest.skip("PostgreSQL does so unless it is told otherwise")
 
-    def synchronous(connection: sa.Connection) -> Any:
-        return connection.exec_driver_sql("PRAGMA synchronous").scalar()
+    def synchronous(connection: sqlite3.Connection) -> Any:
+        return connection.execute("PRAGMA synchronous").fetchone()
 
-    assert await database.write_at_once(synchronous) == 2  # FULL
+    assert await database.write_at_once(synchronous) == (2,)  # FULL
 
 
 async def test_a_transaction_at_once_that_fails_leaves_nothing_behind(database: Database, memory: Memory) -> None:
-    def work(connection: sa.Connection) -> None:
-        connection.execute(sa.insert(deliveries), [{**received("d-1").__dict__, "headers": {}}])
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has statements at once")
+
+    def work(connection: sqlite3.Connection) -> None:
+        insert(connection, "d-1")
         raise ValueError("changed my mind")
 
     with pytest.raises(ValueError, match="changed my mind"):
         await database.write_at_once(work)
 
     assert await DeliveryTable(database).list(None) == []
+
+
+def insert(connection: sqlite3.Connection, delivery_id: str) -> None:
+    values = "(?, 'push', '{}', x'7b7d', '2026-10-06 00:00:00.000000')"
+    connection.execute(f"INSERT INTO deliveries (id, event, headers, body, received_at) VALUES {values}", [delivery_id])
 
 
 async def test_transactions_at_once_and_other_writes_take_turns(database: Database, memory: Memory) -> None:
@@ -335,9 +420,7 @@ async def test_transactions_at_once_and_other_writes_take_turns(database: Databa
     assert len(await memory.projects.variable_names(project.id, "production")) == 50
 
 
-async def test_a_connection_that_was_lost_while_it_rested_is_replaced(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_that_was_lost_while_it_rested_is_replaced(database: Database) -> None:
     if database.is_sqlite:
         pytest.skip("a file is always there")
     table = DeliveryTable(database)
@@ -348,7 +431,6 @@ async def test_a_connection_that_was_lost_while_it_rested_is_replaced(
     )
     async with database.read() as connection:
         await connection.execute(lose)
-    monkeypatch.setattr("klepaas.storage.database.ASKED_AFTER_S", 0.0)
 
     assert await add(table, "d-2") is None
 
@@ -369,15 +451,12 @@ async def test_a_program_that_keeps_sqlites_lock_is_waited_for(database: Databas
 
 
 async def test_a_cancelled_transaction_at_once_ends_before_the_next_write(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has statements at once")
     table = DeliveryTable(database)
     for number in range(20):
         writing = asyncio.create_task(
-            database.write_at_once(
-                lambda connection, n=number: connection.execute(
-                    sa.insert(deliveries),
-                    [{**received(f"c-{n}").__dict__, "headers": {}}],
-                )
-            )
+            database.write_at_once(lambda connection, n=number: insert(connection, f"c-{n}"))  # type: ignore[misc]
         )
         await asyncio.sleep(0.001 * (number % 3))
         writing.cancel()

@@ -1,4 +1,4 @@
-"""Transactions that need to know nothing while they run, and come by the hundred a second.
+"""Transactions that need to know nothing while they run, and come by the hundred a second, on SQLite.
 
 An asynchronous driver comes back to the event loop with every statement: coming and going would be most of the work.
 Here all of it is one synchronous piece."""
@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+
+from klepaas.storage.sqlite import BEGIN_WRITING
 
 T = TypeVar("T")
 _Errand = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
@@ -20,57 +22,39 @@ _Errand = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], A
 LOOKS_AGAIN_AFTER_S = 0.02
 
 
-class AtOnce(Protocol):
-    async def carry_out(self, work: Callable[[sa.Connection], T], *, is_long: bool, is_atomic: bool) -> T:
-        """`work` in a transaction: committed when it returns, rolled back when it raises. `is_long`: it writes so much
-        that nobody else should wait for it. `is_atomic`: it writes with one statement, and needs nothing around it.
+class TransactionsAtOnce:
+    """For SQLite: a statement takes some microseconds, and what a thread and the loop take from each other is more.
+    Only the commit, which waits for the disk, goes to a thread."""
 
-        One that was begun ends, also when nobody waits for it any more."""
+    def __init__(self, connect: Callable[[], sqlite3.Connection], *, waits_for_lock_s: float) -> None:
+        """`connect`: for connections that several threads may use and that do not wait for locks."""
+        self._connect, self._thread = connect, Thread()
+        self._waits_for_lock_s = waits_for_lock_s
+        self._connection: sqlite3.Connection | None = None
+
+    async def carry_out(self, work: Callable[[sqlite3.Connection], T], *, is_long: bool) -> T:
+        """`work` in a transaction: committed when it returns, rolled back when it raises. `is_long`: it writes so much
+        that nobody else should wait for it. One that was begun ends, also when nobody waits for it any more.
+
+        Errors: those of SQLAlchemy; its TimeoutError when another program does not give its lock back."""
+        try:
+            return await self._carry_out(work, is_long)
+        except sqlite3.Error as error:
+            self._forget()
+            raise sa.exc.DBAPIError.instance(None, None, error, sqlite3.Error) from error
+        except Exception:
+            self._forget()
+            raise
 
     async def finished(self) -> None:
         """Whatever was begun before has ended."""
-
-    def close(self) -> None:
-        """Once the last transaction has ended."""
-
-
-class InThread:
-    """For a database whose every answer is waited for."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine, self._thread = engine, Thread()
-
-    async def carry_out(self, work: Callable[[sa.Connection], T], *, is_long: bool, is_atomic: bool) -> T:
-        def transaction() -> T:
-            with self._engine.begin() as connection:
-                return work(connection)
-
-        def statement() -> T:
-            # Without BEGIN and COMMIT the database is asked half as often.
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                return work(connection)
-
-        return await self._thread.run(statement if is_atomic else transaction)
-
-    async def finished(self) -> None:
         await self._thread.finished()
 
     def close(self) -> None:
-        self._thread.end_with(self._engine.dispose)
+        """Once the last transaction has ended."""
+        self._thread.end_with(self._forget)
 
-
-class InLoop:
-    """For SQLite: a statement takes some microseconds, and what a thread and the loop take from each other is more.
-    Only the commit, which waits for the disk, goes to a thread.
-
-    The engine's connections may be used by several threads, and do not wait for locks."""
-
-    def __init__(self, engine: sa.Engine, *, waits_for_lock_s: float) -> None:
-        self._engine, self._thread = engine, Thread()
-        self._waits_for_lock_s = waits_for_lock_s
-        self._connection: sa.Connection | None = None
-
-    async def carry_out(self, work: Callable[[sa.Connection], T], *, is_long: bool, is_atomic: bool) -> T:
+    async def _carry_out(self, work: Callable[[sqlite3.Connection], T], is_long: bool) -> T:
         connection = await self._begun()
 
         def whole() -> T:
@@ -78,38 +62,26 @@ class InLoop:
             connection.commit()
             return result
 
-        try:
-            if is_long:
-                return await self._thread.run(whole)
-            result = work(connection)
-            await self._thread.run(connection.commit)
-            return result
-        except Exception:
-            self._forget()
-            raise
+        if is_long:
+            return await self._thread.run(whole)
+        result = work(connection)
+        await self._thread.run(connection.commit)
+        return result
 
-    async def finished(self) -> None:
-        await self._thread.finished()
-
-    def close(self) -> None:
-        self._thread.end_with(self._dispose)
-
-    async def _begun(self) -> sa.Connection:
-        """Errors: sqlalchemy's TimeoutError when another program does not give its lock back."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
+    async def _begun(self) -> sqlite3.Connection:
         until = time.monotonic() + self._waits_for_lock_s
         while True:
+            if self._connection is None:
+                self._connection = self._connect()
             try:
-                self._connection.begin()
+                self._connection.execute(BEGIN_WRITING)
             except sqlite3.OperationalError as error:
                 self._forget()
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise sa.exc.OperationalError("BEGIN", None, error) from error
+                    raise
                 if time.monotonic() > until:
                     raise sa.exc.TimeoutError("another program keeps the database locked") from error
                 await asyncio.sleep(LOOKS_AGAIN_AFTER_S)
-                self._connection = self._engine.connect()
             else:
                 return self._connection
 
@@ -117,13 +89,7 @@ class InLoop:
         """The connection, in whatever state it is: closing it rolls back."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sa.exc.SQLAlchemyError):
-                connection.invalidate()
-                connection.close()
-
-    def _dispose(self) -> None:
-        self._forget()
-        self._engine.dispose()
+            connection.close()
 
 
 class Thread:

@@ -4,11 +4,13 @@ SQLite has one writer at a time by nature. All writes of this process therefore 
 every write begins IMMEDIATE, so `database is locked` cannot happen between our own transactions."""
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -16,7 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from klepaas.errors import DatabaseUnavailable, DiskFull
 from klepaas.storage import sqlite
-from klepaas.storage.at_once import AtOnce, InLoop, InThread
+from klepaas.storage.at_once import TransactionsAtOnce
+
+if TYPE_CHECKING:
+    from klepaas.storage.statements import Rows, Statements
 
 log = structlog.get_logger()
 
@@ -26,9 +31,6 @@ WRITE_QUEUE_TIMEOUT_S = 60.0
 """How long a write may wait for its turn; far beyond any queue seen in tests with 50 writers."""
 
 READERS = 8
-
-ASKED_AFTER_S = 1.0
-"""A connection that rested for longer may have been lost meanwhile."""
 
 
 class Database:
@@ -43,12 +45,12 @@ class Database:
             self._writer = _sqlite(self.url, begin=sqlite.BEGIN_WRITING, connections=1)
             self._reader = _sqlite(self.url, begin="BEGIN", connections=READERS)
             self._pulse = self._writer
-            engine = _sqlite_at_once(self.url)
-            self._at_once: AtOnce = InLoop(engine, waits_for_lock_s=WRITE_QUEUE_TIMEOUT_S)
+            connect = partial(sqlite.connect, self.url)
+            self._at_once = TransactionsAtOnce(connect, waits_for_lock_s=WRITE_QUEUE_TIMEOUT_S)
         else:
             self._writer = self._reader = _postgres(self.url, connections=10, lease_s=lease_s)
             self._pulse = _postgres(self.url, connections=1, lease_s=lease_s)
-            self._at_once = InThread(_postgres_at_once(self.url, lease_s=lease_s))
+            self._statements = _statements(self.url, lease_s=lease_s)
 
     @property
     def now(self) -> sa.ColumnElement[float]:
@@ -93,20 +95,23 @@ class Database:
                     self._writing -= 1
                     self._writes += 1
 
-    async def write_at_once(
-        self, work: Callable[[sa.Connection], T], *, is_long: bool = False, is_atomic: bool = False
-    ) -> T:
-        """`write` for short work that needs to know nothing meanwhile and comes by the hundred a second. Once begun it
-        ends, also when its caller is cancelled. `is_long`: it writes megabytes, or rows by the thousand.
-        `is_atomic`: it writes with a single statement."""
+    async def write_at_once(self, work: Callable[[sqlite3.Connection], T], *, is_long: bool = False) -> T:
+        """On SQLite, `write` for short work that needs to know nothing meanwhile and comes by the hundred a second.
+        Once begun it ends, also when its caller is cancelled. `is_long`: it writes megabytes, or rows by the thousand.
+        """
         with _saying_unavailable():
             async with self._turn():
                 try:
-                    return await self._at_once.carry_out(work, is_long=is_long, is_atomic=is_atomic)
+                    return await self._at_once.carry_out(work, is_long=is_long)
                 except asyncio.CancelledError:
-                    if self.is_sqlite:  # whoever writes next must not come before it has ended
-                        await self._at_once.finished()
+                    await self._at_once.finished()  # whoever writes next must not come before it has ended
                     raise
+
+    async def execute_at_once(self, statement: str, values: Sequence[Any]) -> "Rows":
+        """On PostgreSQL, `write` for one statement that comes by the hundred a second and may be carried out twice.
+        Its rows."""
+        with _saying_unavailable():
+            return await self._statements.carry_out(statement, values)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -133,7 +138,10 @@ class Database:
     async def close(self) -> None:
         for engine in {id(e): e for e in (self._writer, self._reader, self._pulse)}.values():
             await engine.dispose()
-        self._at_once.close()
+        if self.is_sqlite:
+            self._at_once.close()
+        else:
+            await self._statements.close()
 
 
 @contextmanager
@@ -191,22 +199,6 @@ def _sqlite(url: sa.URL, *, begin: str, connections: int) -> AsyncEngine:
     return engine
 
 
-def _sqlite_at_once(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(
-        url.set(drivername="sqlite"),
-        poolclass=sa.pool.NullPool,
-        connect_args={"check_same_thread": False, "factory": sqlite.EndsItsTransaction},
-    )
-    sqlite.configure(engine, waits_for_lock=False)
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # By the driver itself: for SQLAlchemy it would be a statement like any other, at a hundred times the price.
-        connection.connection.cursor().execute(sqlite.BEGIN_WRITING)
-
-    return engine
-
-
 def _postgres(url: sa.URL, *, connections: int, lease_s: float) -> AsyncEngine:
     return create_async_engine(
         url,
@@ -218,21 +210,11 @@ def _postgres(url: sa.URL, *, connections: int, lease_s: float) -> AsyncEngine:
     )
 
 
-def _postgres_at_once(url: sa.URL, *, lease_s: float) -> sa.Engine:
-    engine = sa.create_engine(url, pool_size=1, max_overflow=0, connect_args=_postgres_arguments(lease_s))
+def _statements(url: sa.URL, *, lease_s: float) -> "Statements":
+    # Only here: the driver takes long to import, and SQLite has no use for it.
+    from klepaas.storage.statements import Statements
 
-    @sa.event.listens_for(engine, "checkout")
-    def _ask_whether_it_is_there(connection: Any, record: sa.pool.ConnectionPoolEntry, _: Any) -> None:
-        """As `pool_pre_ping` would, but not hundreds of times a second."""
-        now = time.monotonic()
-        rested_s, record.info["used_at"] = now - record.info.get("used_at", now), now
-        if rested_s > ASKED_AFTER_S:
-            try:
-                engine.dialect.do_ping(connection)
-            except Exception as error:
-                raise sa.exc.DisconnectionError from error
-
-    return engine
+    return Statements(url, _postgres_arguments(lease_s))
 
 
 def _postgres_arguments(lease_s: float) -> dict[str, Any]:

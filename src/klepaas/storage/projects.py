@@ -1,19 +1,16 @@
 """Projects and their sealed environment variables, behind `operations.ports.projects.Projects`."""
 
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from klepaas.domain.connection import ConnectionKind
 from klepaas.domain.github import RepositoryName
 from klepaas.domain.project import Project, ProjectSettings
 from klepaas.domain.repository import Repository, SourceKind
@@ -22,14 +19,14 @@ from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict
 from klepaas.operations.ports.projects import Recalled
 from klepaas.storage.database import Database
+from klepaas.storage.repositories import PROJECTS_OF, VERSION, RepositoryAsOf, asked_about, versions_of
 from klepaas.storage.sealing import Sealer
 from klepaas.storage.shared import Shared
-from klepaas.storage.tables import apps, connections, deployments, projects, variables
+from klepaas.storage.tables import apps, deployments, projects, variables
 
 p, v = projects.c, variables.c
 Model = TypeVar("Model", bound=BaseModel)
 
-GITHUB_KINDS = (ConnectionKind.GITHUB_APP, ConnectionKind.GITHUB_TOKEN)
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.UNKNOWN)
 
 
@@ -39,6 +36,7 @@ def place_of(project_id: str, environment: str, name: str) -> str:
 
 
 _TARGETS = sa.select(p.id, p.target).where(p.retired_at.is_(None))
+_WITH_VERSIONS = PROJECTS_OF.add_columns(VERSION)
 
 REPOSITORIES_KEPT = 1000
 """What a crowd of deliveries is about is read once, and again when anything was written."""
@@ -53,6 +51,7 @@ class ProjectTable:
         self._database, self._sealer = database, sealer
         # Deliveries about one repository come in crowds.
         self._of_repository: Shared[RepositoryName, Sequence[Project]] = Shared(self._read_of_repository)
+        self._with_versions: Shared[RepositoryName, Recalled] = Shared(self._read_with_versions)
         self._kept: dict[RepositoryName, Sequence[Project]] = {}
         self._kept_of: int | None = None
         self._recalled: dict[RepositoryName, tuple[Recalled, float]] = {}
@@ -99,7 +98,7 @@ class ProjectTable:
             return Recalled(await self.of_repository(repository), None)
         recalled, until = self._recalled.get(repository, (None, 0.0))
         if recalled is None or time.monotonic() > until:
-            recalled = await self._read_with_versions(repository)
+            recalled = await self._with_versions.ask(repository)
             if len(self._recalled) > REPOSITORIES_KEPT:
                 self._recalled.clear()
             self._recalled[repository] = recalled, time.monotonic() + RECALLED_FOR_S
@@ -115,15 +114,16 @@ class ProjectTable:
             self._recalled.clear()
 
     async def _read_with_versions(self, repository: RepositoryName) -> Recalled:
-        query, values = _question(repository)
         async with self._database.read() as connection:
-            rows = list(await connection.execute(query.add_columns(_VERSION), values))
-        versions = [(row.number, row.version) for row in rows]
-        as_of = RepositoryAsOf(repository, versions, forget=self._recalled.pop)
+            rows = list(await connection.execute(_WITH_VERSIONS, asked_about(repository)))
+        as_of = RepositoryAsOf(repository, versions_of(rows), forget=self._forget)
         return Recalled([project_of(row) for row in rows], as_of)
 
+    def _forget(self, repository: RepositoryName) -> None:
+        self._recalled.pop(repository, None)
+
     async def _read_of_repository(self, repository: RepositoryName) -> Sequence[Project]:
-        return await self._found(*_question(repository))
+        return await self._found(PROJECTS_OF, asked_about(repository))
 
     async def learn(self, known: Sequence[Project]) -> None:
         statement = (
@@ -230,78 +230,6 @@ class ProjectTable:
     async def _found(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Sequence[Project]:
         async with self._database.read() as connection:
             return [project_of(row) for row in await connection.execute(query, values)]
-
-
-@dataclass(frozen=True, eq=False)
-class RepositoryAsOf:
-    """The projects of a repository on PostgreSQL, each with what changes with its row."""
-
-    repository: RepositoryName
-    versions: Sequence[tuple[int, str]]
-    forget: Callable[[RepositoryName, None], object]
-
-    def still_is(self, connection: sa.Connection) -> bool:
-        query, values = _question(self.repository)
-        found = connection.execute(_versions(query), values)
-        if [tuple(row) for row in found] == self.versions:
-            return True
-        self.forget(self.repository, None)
-        return False
-
-
-_VERSION: sa.Label[str] = sa.literal_column("projects.xmin::text").label("version")
-_ESCAPED = re.compile("[!%_]")
-
-
-@cache
-def _versions(query: sa.Select[Any]) -> sa.Select[Any]:
-    return query.with_only_columns(p.number, _VERSION)
-
-
-def _question(repository: RepositoryName) -> tuple[sa.Select[Any], Mapping[str, Any]]:
-    """The query for the projects of a repository, and its values."""
-    has_id, has_installation = repository.repository_id is not None, repository.installation_id is not None
-    address = _ESCAPED.sub(r"!\g<0>", f"/{repository.full_name.lower()}")
-    values = {
-        "owner": repository.owner.lower(),
-        "name": repository.name.lower(),
-        "ends": f"%{address}",
-        "ends_git": f"%{address}.git",
-        **({"repository_id": repository.repository_id} if has_id else {}),
-        **({"installation_id": repository.installation_id} if has_installation else {}),
-    }
-    return _of_repository(has_id=has_id, has_installation=has_installation), values
-
-
-@cache
-def _of_repository(*, has_id: bool, has_installation: bool) -> sa.Select[Any]:
-    """Built once: it is asked with every delivery, and building it takes longer than asking."""
-    named = sa.or_(_is_called(), _is_at())
-    if has_id:
-        unknown = sa.and_(p.github_repository_id.is_(None), named)
-        conditions = [sa.or_(p.github_repository_id == sa.bindparam("repository_id"), unknown)]
-    else:
-        conditions = [named]
-    if has_installation:
-        here = p.github_installation_id == sa.bindparam("installation_id")
-        conditions.append(sa.or_(p.github_installation_id.is_(None), here))
-    return sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
-
-
-def _is_called() -> sa.ColumnElement[bool]:
-    return sa.and_(
-        p.repository_kind == SourceKind.GITHUB,
-        sa.func.lower(p.github_owner) == sa.bindparam("owner"),
-        sa.func.lower(p.github_repo) == sa.bindparam("name"),
-    )
-
-
-def _is_at() -> sa.ColumnElement[bool]:
-    """Named by its address, with a connection that says that this is a GitHub."""
-    location = sa.func.lower(p.repository_location)
-    at_github = sa.exists().where(connections.c.id == p.connection_id, connections.c.kind.in_(GITHUB_KINDS))
-    here = sa.or_(*(location.like(sa.bindparam(ending), escape="!") for ending in ("ends", "ends_git")))
-    return sa.and_(p.repository_kind == SourceKind.URL, here, at_github)
 
 
 def _owned_by(owner_id: str | None) -> tuple[sa.ColumnElement[bool], ...]:

@@ -82,15 +82,28 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def configure(engine: sa.Engine, *, waits_for_lock: bool = True) -> None:
+def configure(engine: sa.Engine) -> None:
     """Have what is committed over this engine on disk, and leave it to us to say BEGIN."""
-    busy_timeout_ms = 60_000 if waits_for_lock else 0
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.isolation_level = None
         cursor = connection.cursor()
-        # FULL: a commit is on disk when it returns; a power cut loses nothing we have answered for.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={busy_timeout_ms}"):
+        for pragma in (*_PRAGMAS, "busy_timeout=60000"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+
+def connect(url: sa.URL) -> sqlite3.Connection:
+    """Without SQLAlchemy, else like a connection of an engine that was configured; but several threads may use it, and
+    it does not wait for locks."""
+    (path,), given = url.set(drivername="sqlite").get_dialect()().create_connect_args(url)
+    own = {"check_same_thread": False, "isolation_level": None, "factory": EndsItsTransaction, "timeout": 0}
+    connection: sqlite3.Connection = sqlite3.connect(path, **{**given, **own})
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+# FULL: a commit is on disk when it returns; a power cut loses nothing we have answered for.
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
