@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -14,11 +15,16 @@ import klepaas.interfaces.cli.serve
 import klepaas.wiring  # noqa: F401
 from klepaas.interfaces.cli.app import main
 
+_IMPORTED_LATE = ("alembic.command", "anyio._backends._asyncio", "h11", "httpcore", "mako.template")
+"""What every life would import by itself."""
+
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG. Source: prctl(2)."""
 
 
 def serve() -> None:
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
     gc.freeze()
     woken, waker = os.pipe()
     os.set_blocking(waker, False)

@@ -1,4 +1,5 @@
 """Bodies of deliveries come by the thousand, and PostgreSQL's own way of compressing is a good part of storing one.
+
 What is there stays as it is."""
 
 import sqlalchemy as sa
