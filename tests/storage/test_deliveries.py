@@ -399,6 +399,8 @@ async def test_a_transaction_at_once_that_fails_leaves_nothing_behind(database: 
         await database.write_at_once(work)
 
     assert await DeliveryTable(database).list(None) == []
+    assert await add(DeliveryTable(database), "d-2") is None
+    assert [each.id for each in await DeliveryTable(database).list(None)] == ["d-2"]
 
 
 def insert(connection: sqlite3.Connection, delivery_id: str) -> None:
