@@ -98,6 +98,14 @@ async def test_a_crowd_shares_its_transactions(
     assert all(len(each.decisions) == 1 for each in found)
 
 
+async def test_each_of_a_crowd_keeps_its_own_body(table: DeliveryTable) -> None:
+    bodies = {f"d-{number}": bytes([number]) * number for number in (7, 0, 3, 200, 1)}
+
+    await asyncio.gather(*(add(table, delivery_id, body=body) for delivery_id, body in bodies.items()))
+
+    assert {delivery_id: await table.body(delivery_id) for delivery_id in bodies} == bodies
+
+
 async def test_one_that_cannot_be_stored_takes_no_other_with_it(table: DeliveryTable) -> None:
     good = [add(table, f"d-{number}") for number in range(5)]
     outcomes = await asyncio.gather(*good, add(table, None), return_exceptions=True)  # type: ignore[arg-type]
