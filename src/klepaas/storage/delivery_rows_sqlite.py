@@ -1,7 +1,7 @@
 """Deliveries on SQLite: nobody else writes meanwhile, so what is not there before the insert is new."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +22,9 @@ class SqliteRows:
         def work(connection: sqlite3.Connection) -> Answers:
             known = _known(connection, arrivals) if arrivals else {}
             new = [each for each in arrivals if each.row["id"] not in known]
-            _execute(connection, _INSERT_DELIVERY, DELIVERY, (each.row for each in new))
-            _execute(connection, _DECIDE, ("answer", "decided_at", "id"), (each.row for each in decided))
-            _execute(connection, _INSERT_DECISION, DECISION, [*_meant(new), *_meant(decided)])
+            connection.executemany(_INSERT_DELIVERY, [_delivery(each.row) for each in new])
+            connection.executemany(_DECIDE, [_answer(each.row) for each in decided])
+            connection.executemany(_INSERT_DECISION, [_decision(row) for row in (*_meant(new), *_meant(decided))])
             return known
 
         return await self._database.write_at_once(work, is_long=_is_long(arrivals, decided))
@@ -45,10 +45,6 @@ def _known(connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Answe
     return {id_: from_json(answer or "{}") if decided_at else None for id_, answer, decided_at in found}
 
 
-def _execute(connection: sqlite3.Connection, statement: str, names: Sequence[str], rows: Iterable[Row]) -> None:
-    connection.executemany(statement, [_values(names, row) for row in rows])
-
-
 def _insert(table: str, names: Sequence[str], otherwise: str) -> str:
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) {otherwise}"
 
@@ -60,8 +56,26 @@ _DECIDE = "UPDATE deliveries SET answer = ?, decided_at = ? WHERE id = ?"
 _KNOWN = "SELECT id, answer, decided_at FROM deliveries WHERE id IN"
 
 
-def _values(names: Sequence[str], row: Row) -> tuple[Any, ...]:
-    return tuple(_CONVERTED[name](row[name]) if name in _CONVERTED else row[name] for name in names)
+def _delivery(row: Row) -> tuple[Any, ...]:
+    """In the order of `DELIVERY`."""
+    return (
+        row["id"],
+        row["event"],
+        _json(row["headers"]),
+        row["body"],
+        row["repository"],
+        _time(row["received_at"]),
+        _time(row["decided_at"]),
+        _json(row["answer"]),
+    )
+
+
+def _answer(row: Row) -> tuple[Any, ...]:
+    return _json(row["answer"]), _time(row["decided_at"]), row["id"]
+
+
+def _decision(row: Row) -> tuple[Any, ...]:
+    return tuple(_time(row[name]) if name == "decided_at" else row[name] for name in DECISION)
 
 
 def _time(value: datetime | None) -> str | None:
@@ -71,11 +85,3 @@ def _time(value: datetime | None) -> str | None:
 
 def _json(value: Any) -> str | None:
     return None if value is None else to_json(value).decode()
-
-
-_CONVERTED: Mapping[str, Callable[[Any], Any]] = {
-    "headers": _json,
-    "answer": _json,
-    "received_at": _time,
-    "decided_at": _time,
-}
