@@ -1,5 +1,6 @@
 """One commit of a real git server, as files, without its history."""
 
+import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,10 +29,13 @@ def shas(shop: WorkingRepository) -> list[str]:
 
 
 async def test_the_head_of_a_branch_arrives_as_files_without_history(
-    source: GitSource, shop: WorkingRepository, into: Path
+    source: GitSource, shop: WorkingRepository, into: Path, tmp_path: Path
 ) -> None:
     commit = await source.fetch(parse_repository(shop.url), branch="main", commit=None, into=into, credential=None)
 
+    async with asyncio.timeout(10):  # what git kept beside them is removed later
+        while list((tmp_path / "scratch").iterdir()):
+            await asyncio.sleep(0.01)
     assert (commit.sha, commit.message, commit.author) == (shas(shop)[0], "판 3", "Dana 다나")
     assert commit.committed_at.tzinfo is UTC
     assert abs(datetime.now(UTC) - commit.committed_at) < timedelta(hours=1)

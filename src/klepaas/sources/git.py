@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
@@ -27,7 +26,8 @@ class GitSource:
     """Fetches from https, http and ssh servers, and from this machine when the operator allows it.
 
     A full SHA is fetched as the server gives it, whatever the branch: some servers also give commits that only a
-    fork or a deleted branch holds. `environment` is the process's; git sees its PATH, proxies and CA files."""
+    fork or a deleted branch holds. `environment` is the process's; git sees its PATH, proxies and CA files.
+    `scratch` is on the file system of the checkouts."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class GitSource:
         self._network_timeout = network_timeout
         self._scratch = scratch
         self._limits = Limits(max_bytes=max_checkout_bytes, min_free_bytes=min_free_bytes, silence=network_timeout)
+        self._removing: set[asyncio.Task[None]] = set()
 
     async def fetch(
         self,
@@ -65,7 +66,8 @@ class GitSource:
             try:
                 call = Errand(self._git, asked, into, self._limits)
                 found = await self._fetch(call)
-                call.watch.check_size(await asyncio.to_thread(_forget_git, into))
+                self._set_aside(into / ".git")
+                call.watch.check_size(await asyncio.to_thread(size_of, into))
             except BaseException:
                 await remove(into)
                 raise
@@ -176,11 +178,22 @@ class GitSource:
         pairs = (line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
         return {ref: sha for sha, ref in pairs}
 
+    def _set_aside(self, git: Path) -> None:
+        """Out of the tree at once. Nobody waits until it is removed: that takes as long as a small checkout."""
+        aside = self._scratch_folder("aside-")
+        git.rename(aside / git.name)
+        task = asyncio.create_task(remove(aside))
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+
+    def _scratch_folder(self, prefix: str) -> Path:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=self._scratch))
+
     @contextlib.asynccontextmanager
     async def _scratch_repository(self, asked: Asked) -> AsyncIterator[Errand]:
         with disk_errors(asked):
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="lookup-", dir=self._scratch))
+            folder = self._scratch_folder("lookup-")
             try:
                 call = Errand(self._git, asked, folder, self._limits)
                 await call.tell("init", "--quiet", "--bare", "--template=")
@@ -197,9 +210,3 @@ def _asked(repository: Repository, branch: str, commit: str | None, credential: 
         commit=None if commit is None else parse_commit(commit),
         credential=credential,
     )
-
-
-def _forget_git(folder: Path) -> int:
-    """Leave only the tree, and return its size in bytes."""
-    shutil.rmtree(folder / ".git")
-    return size_of(folder)

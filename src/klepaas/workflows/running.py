@@ -73,8 +73,8 @@ class Running:
         else:
             await until_done(apply, on_retry)
         warm = _was_warm(scene, release)
-        if warm:
-            # While the end of this stage is recorded: a warm rollback is a matter of milliseconds.
+        if isinstance(door, ShiftsTraffic):
+            # While the end of this stage is recorded: a release that was warm is proven by then.
             self._verification(run, scene, release).begin()
         return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
 
