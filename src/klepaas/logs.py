@@ -33,7 +33,7 @@ _SECRETS = (
     (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@:'\"]*:[^\s/@'\"]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
 )
 
-_QUIET = {name: logging.WARNING for name in ("alembic.runtime.plugins", "httpx", "httpcore", "sse_starlette")}
+_QUIET = dict.fromkeys(("alembic.runtime.plugins", "httpx", "httpcore", "sse_starlette"), logging.WARNING)
 """Libraries whose chatter repeats ours, or would put log lines of users' builds into our log."""
 
 
