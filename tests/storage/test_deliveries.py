@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -474,6 +475,24 @@ async def test_a_cancelled_transaction_at_once_ends_before_the_next_write(databa
         await add(table, f"d-{number}")
 
     assert len([each for each in await table.list(None, limit=100) if each.id.startswith("d-")]) == 20
+
+
+async def test_a_cancelled_transaction_at_once_that_then_fails_is_nobody_elses_fault(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has statements at once")
+
+    def work(connection: sqlite3.Connection) -> None:
+        insert(connection, "c-1")
+        time.sleep(0.1)
+        raise ValueError("changed my mind")
+
+    writing = asyncio.create_task(database.write_at_once(work, is_long=True))
+    await asyncio.sleep(0.03)
+    writing.cancel()
+    await asyncio.wait({writing})
+
+    assert await add(DeliveryTable(database), "d-1") is None
+    assert [each.id for each in await DeliveryTable(database).list(None)] == ["d-1"]
 
 
 async def test_who_asks_while_one_reads_gets_what_is_read_after() -> None:
