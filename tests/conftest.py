@@ -122,11 +122,15 @@ def instance_id(docker_host: str) -> Iterator[str]:
     docker.remove_everything(docker_host, label=f"klepaas.instance={instance}")
 
 
+BEGUN_FIRST = ("acceptance", "targets_ncp", "workflows", "builders", "targets")
+"""Folders with files of minutes: the short ones fill what is left of the workers in the end."""
 SERVERS = {"postgres", "git_server", "docker_host"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server of its own, so that `./run check` can leave it to `./run test`."""
+    """Mark what needs a server of its own, so that `./run check` can leave it to `./run test`; order the folders."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in BEGUN_FIRST)
     for item in items:
         wants = set(getattr(item, "fixturenames", ()))
         is_postgres = "postgres" in getattr(getattr(item, "callspec", None), "id", "")

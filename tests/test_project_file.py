@@ -42,9 +42,9 @@ def test_every_key_is_read() -> None:
             "dockerfile": "app/Dockerfile",
             "context": ".",
             "replicas": 2,
+            "release_command": ("python", "manage.py", "migrate now"),
         },
         variables=("DATABASE_URL", "LOG_LEVEL"),
-        release_command=("python", "manage.py", "migrate now"),
         target="local",
     )
 
@@ -54,7 +54,11 @@ def test_its_settings_are_settings_of_a_project() -> None:
 
 
 def test_a_command_may_be_a_list_of_words() -> None:
-    assert parse('release_command = ["sh", "-c", "true; true"]').release_command == ("sh", "-c", "true; true")
+    assert parse('release_command = ["sh", "-c", "true; true"]').settings["release_command"] == (
+        "sh",
+        "-c",
+        "true; true",
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,6 +181,6 @@ def test_windows_line_ends_and_a_byte_order_mark_are_fine(tmp_path: Path) -> Non
 
 def test_paths_that_the_repository_does_not_have_are_found(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").touch()
-    text = 'dockerfile = "Dockerfile"\ncontext = "app"\n'
+    (tmp_path / "klepaas.toml").write_text('dockerfile = "Dockerfile"\ncontext = "app"\n')
 
-    assert [(p.line, p.key) for p in project_file.missing(tmp_path, text)] == [(2, "context")]
+    assert [(p.line, p.key) for p in project_file.missing(tmp_path)] == [(2, "context")]

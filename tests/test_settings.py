@@ -1,12 +1,14 @@
-"""What an operator may write in the environment about GitHub, and what a start refuses."""
+"""What an operator may write in the environment about GitHub and as a duration, and what a start refuses."""
 
 import base64
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from klepaas.settings import Settings, api_of
 from klepaas.testing.github import app_jwt
@@ -168,3 +170,82 @@ def test_a_start_with_a_wrong_setting_ends_with_a_sentence(given: pytest.MonkeyP
     assert said.code == 2
     assert "KLEPAAS_GITHUB_APP_PRIVATE_KEY is not valid: it is no RSA private key" in said.err
     assert "c4n4ry" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1200", 1200),
+        (" 0 ", 0),
+        ("0.8", 0.8),
+        ("90s", 90),
+        ("20m", 1200),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("30d", 30 * 86400),
+        ("PT20M", 1200),
+        ("PT0.2S", 0.2),
+        ("P1DT2H", 93600),
+        ("P2W", 14 * 86400),
+        ("00:20:00", 1200),
+        ("36:00:00.5", 129600.5),
+    ],
+)
+def test_a_duration_is_read_as_people_write_it(given: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    given.setenv("KLEPAAS_DEADLINES__BUILD", text)
+    given.setenv("KLEPAAS_DEADLINES__VERIFY", text)
+    given.setenv("KLEPAAS_DOCKER__WARM_FOR", text)
+    given.setenv("KLEPAAS_NCP_BUILD_DEADLINE", text)
+
+    settings = Settings()
+
+    assert settings.deadlines.build == settings.deadlines.verify == timedelta(seconds=seconds)
+    assert settings.docker.warm_for == settings.ncp.build_deadline == timedelta(seconds=seconds)
+
+
+def _durations(part: BaseModel, prefix: str = "KLEPAAS_") -> Iterator[tuple[str, timedelta]]:
+    """By the names of their variables."""
+    for field in type(part).model_fields:
+        value, name = getattr(part, field), prefix + field.upper()
+        if isinstance(value, BaseModel):
+            yield from _durations(value, f"{name}_" if field == "ncp" else f"{name}__")
+        elif isinstance(value, timedelta):
+            yield name, value
+
+
+def test_every_duration_there_is_may_be_seconds(given: pytest.MonkeyPatch) -> None:
+    names = dict(_durations(Settings()))
+    for name in names:
+        given.setenv(name, "100777")
+
+    assert {"KLEPAAS_NCP_LOOK_EVERY", "KLEPAAS_DEADLINES__BUILD", "KLEPAAS_DOCKER__WARM_FOR"} <= set(names)
+    assert set(dict(_durations(Settings())).values()) == {timedelta(seconds=100_777)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", "-5", "20 parsecs", "1h-5m", "P", "PT", "P1Y", "20:00", "1e3", "inf", "٣", "9" * 400, "m", "1s1h"],
+)
+@pytest.mark.parametrize("name", ["DEADLINES__BUILD", "DEADLINES__VERIFY"])
+def test_what_is_no_duration_is_refused_with_what_to_give(
+    given: pytest.MonkeyPatch,
+    command: Klepaas,  # noqa: F811
+    name: str,
+    text: str,
+) -> None:
+    given.setenv(f"KLEPAAS_{name}", text)
+
+    said = command("up")
+
+    assert said.code == 2
+    assert f"KLEPAAS_{name} is not valid: give seconds as a number (1200), or e.g. 90s, 20m, 1h30m" in said.err
+
+
+def test_logs_are_kept_for_a_day_at_least(given: pytest.MonkeyPatch) -> None:
+    """A bare number is seconds: `90` would forget all but the last minute and a half."""
+    given.setenv("KLEPAAS_RETENTION__KEEP", "90")
+    with pytest.raises(ValidationError, match="less than a day"):
+        Settings()
+    given.setenv("KLEPAAS_RETENTION__KEEP", "90d")
+
+    assert Settings().retention.keep == timedelta(days=90)

@@ -18,7 +18,7 @@
             ├── RepositoryNotFound, BranchNotFound, CommitNotFound, AuthenticationFailed, RepositoryTooLarge
             ├── DockerfileNotFound, DockerfileAmbiguous, DockerfileEmpty, DockerfileUnusable, ContextUnusable
             ├── BuildFailed, BuildTimeout, ImageMissing, ManifestUnusable, PermissionMissing
-            ├── NotHealthy, SwitchFailed
+            ├── ReleaseCommandFailed, NotHealthy, SwitchFailed
             └── EngineTooOld, DeadlinePassed
 
 Every class has a stable `code` that clients may test for; every message is a sentence for the person who
@@ -197,6 +197,10 @@ class ManifestUnusable(Rejected):
     """A Kubernetes manifest of the repository cannot be edited without changing what was not asked for."""
 
     code = "manifest_unusable"
+
+
+class ReleaseCommandFailed(Rejected):
+    code = "release_command_failed"
 
 
 class NotHealthy(Rejected):

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import httpx
 
 from klepaas.errors import Invalid, Unavailable
+from klepaas.trust import authorities
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -48,7 +49,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     def _of(self, host: str) -> httpx.AsyncHTTPTransport:
         """One pool per name: two names at one address must not share a connection, nor its certificate."""
         if host not in self._inner:
-            self._inner[host] = httpx.AsyncHTTPTransport(retries=0)
+            self._inner[host] = httpx.AsyncHTTPTransport(retries=0, verify=authorities())
         return self._inner[host]
 
     async def _checked(self, host: str, port: int) -> str:

@@ -31,8 +31,6 @@ class ProjectFile:
     settings: Mapping[str, Any] = field(default_factory=dict)
     variables: tuple[str, ...] = ()
     """Environment variables the app needs."""
-    release_command: tuple[str, ...] = ()
-    """The words of a program that runs once from the new image before it gets traffic."""
     target: str | None = None
 
 
@@ -87,7 +85,6 @@ def parse(text: str, name: str = NAME) -> ProjectFile:
     return ProjectFile(
         settings={key: value for key, value in read_values.items() if key in ProjectSettings.model_fields},
         variables=read_values.get("variables", ()),
-        release_command=read_values.get("release_command", ()),
         target=read_values.get("target"),
     )
 
@@ -255,8 +252,9 @@ KEYS: Mapping[str, _Key] = {
 """Every key the file may have."""
 
 
-def missing(folder: Path, text: str) -> list[Problem]:
-    """What a file that parses names and this repository does not have. Errors: Invalid, as `parse`."""
+def missing(folder: Path) -> list[Problem]:
+    """What the project file of a repository names and the repository does not have. Errors: Invalid, as `read`."""
+    text = _text(folder / NAME) or ""
     settings = parse(text).settings
     wanted = {"dockerfile": Path.is_file, "context": Path.is_dir}
     return [

@@ -1,7 +1,8 @@
 """Every setting of klepaas, read once from the environment (`KLEPAAS_…`) and handed down in parts.
 
 This is the only module that reads the environment. Nested fields join with two underscores:
-`KLEPAAS_DEADLINES__BUILD=PT20M` (ISO 8601) or seconds."""
+`KLEPAAS_DEADLINES__BUILD=20m`. A duration is given as `1200` (seconds), `20m`, `1h30m`, `00:20:00` or `PT20M` (ISO
+8601)."""
 
 import base64
 import os
@@ -11,8 +12,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from klepaas import durations
+
+
+def _as_written(value: object) -> object:
+    return durations.parse(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_as_written)]
 
 
 class _Part(BaseModel):
@@ -22,28 +32,28 @@ class _Part(BaseModel):
 class Deadlines(_Part):
     """How long a part of a deployment may take before it ends with that reason."""
 
-    fetch: timedelta = timedelta(minutes=10)
-    build: timedelta = timedelta(minutes=10)
-    publish: timedelta = timedelta(minutes=10)
-    release: timedelta = timedelta(minutes=5)
-    verify: timedelta | None = None
+    fetch: Duration = timedelta(minutes=10)
+    build: Duration = timedelta(minutes=10)
+    publish: Duration = timedelta(minutes=10)
+    release: Duration = timedelta(minutes=5)
+    verify: Duration | None = None
     """How long a new release may take until it is ready, where its project allows less. Unset: what the project says
     (`health_timeout_s`)."""
-    promote: timedelta = timedelta(minutes=1)
-    retire: timedelta = timedelta(minutes=70)
+    promote: Duration = timedelta(minutes=1)
+    retire: Duration = timedelta(minutes=70)
     """Longer than the longest drain a project may ask for."""
-    deployment: timedelta = timedelta(minutes=30)
+    deployment: Duration = timedelta(minutes=30)
     """From the moment it starts to run until it is live. Waiting in the queue does not count."""
 
 
 class EngineSettings(_Part):
     """The durable engine: who works on what, and when work of a dead process is taken over."""
 
-    lease: timedelta = timedelta(seconds=15)
+    lease: Duration = timedelta(seconds=15)
     """A process that has not renewed for this long loses its work to another one (PostgreSQL)."""
-    beat: timedelta = timedelta(seconds=3)
+    beat: Duration = timedelta(seconds=3)
     """Rest between two renewals; also how soon a cancellation asked of another process is obeyed."""
-    poll: timedelta = timedelta(seconds=1)
+    poll: Duration = timedelta(seconds=1)
     """Rest between two looks for work submitted elsewhere; local submissions wake the engine at once."""
     capacity: Annotated[int, Field(ge=1, le=5000)] = 8
     """Deployments that one process carries at the same time."""
@@ -60,7 +70,7 @@ class DockerSettings(_Part):
     """A build is refused when the disk has less than this free."""
     max_image_bytes: Annotated[int, Field(ge=2**20)] = 10 * 2**30
     """A built image larger than this is refused."""
-    warm_for: timedelta = timedelta(minutes=10)
+    warm_for: Duration = timedelta(minutes=10)
     """How long the previous release stays frozen for a rollback in milliseconds. 0 keeps none."""
     metadata_address: Literal["closed", "open"] = "closed"
     """Whether containers on the engine's bridge, builds and apps, reach 169.254.169.254, where a cloud hands out its
@@ -80,20 +90,33 @@ class ProxySettings(_Part):
 
 
 class ReconcilerSettings(_Part):
-    interval: timedelta = timedelta(seconds=30)
+    interval: Duration = timedelta(seconds=30)
     """Rest between two looks at everything. What a place tells of itself (a container that ends) is looked at at
     once."""
 
 
+class RetentionSettings(_Part):
+    keep: Duration = timedelta(days=90)
+    """How long logs of builds, last words of containers that are gone, and what watchers saw stay: a day at least.
+    Deployments, their events and their evidence stay for good."""
+
+    @field_validator("keep")
+    @classmethod
+    def _a_day(cls, value: timedelta) -> timedelta:
+        if value < timedelta(days=1):
+            raise ValueError("it is less than a day; give e.g. 90d")  # a bare 90 is seconds
+        return value
+
+
 class WebhookSettings(_Part):
-    answer_within: timedelta = timedelta(milliseconds=800)
+    answer_within: Duration = timedelta(milliseconds=800)
     """How long GitHub waits for what a delivery means before it hears that it was accepted. It gives up after 10 s."""
-    keep: timedelta = timedelta(days=30)
+    keep: Duration = timedelta(days=30)
     """How long deliveries stay in the inbox after they were decided."""
 
 
 class BranchesSettings(_Part):
-    interval: timedelta = timedelta(seconds=60)
+    interval: Duration = timedelta(seconds=60)
     """Rest between two looks at the branches that deploy by themselves. Webhooks are quicker; this finds what they
     missed."""
 
@@ -103,7 +126,7 @@ class ServerSettings(_Part):
     port: Annotated[int, Field(ge=0, le=65535)] = 8700
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """A larger request body is refused with 413; webhooks have their own limit."""
-    keep_alive: timedelta = timedelta(seconds=15)
+    keep_alive: Duration = timedelta(seconds=15)
     """Rest between two keep-alive comments of an event stream."""
 
 
@@ -140,20 +163,20 @@ class NcpSettings(BaseSettings):
     """Whether a deployment counts only once its rollout was seen in the cluster. `auto`: when the keys may look."""
     calls_per_minute: Annotated[int, Field(ge=2, le=6000)] = 120
     """How often one service is asked for one account, by this process; half of it is for watching runs."""
-    build_deadline: timedelta = timedelta(minutes=30)
+    build_deadline: Duration = timedelta(minutes=30)
     """How long a build may take at SourceBuild. Its own limit there is an hour."""
-    deploy_deadline: timedelta = timedelta(minutes=5)
+    deploy_deadline: Duration = timedelta(minutes=5)
     """How long SourceDeploy and the rollout may take together; then the outcome is unknown until it is seen."""
-    look_every: timedelta = timedelta(seconds=5)
+    look_every: Duration = timedelta(seconds=5)
     """Rest between two looks at the runs of one project. With many under way it is longer: `calls_per_minute` holds."""
-    watch_every: timedelta = timedelta(minutes=5)
+    watch_every: Duration = timedelta(minutes=5)
     """Rest between two looks at an app that nothing is deployed to."""
-    runs_appear_within: timedelta = timedelta(seconds=60)
+    runs_appear_within: Duration = timedelta(seconds=60)
     """A run that was started may be missing from its history for so long."""
-    images_appear_within: timedelta = timedelta(seconds=120)
+    images_appear_within: Duration = timedelta(seconds=120)
     """A tag that was pushed may be missing from the registry for so long."""
-    answer_within: timedelta = timedelta(seconds=30)
-    registry_answer_within: timedelta = timedelta(seconds=10)
+    answer_within: Duration = timedelta(seconds=30)
+    registry_answer_within: Duration = timedelta(seconds=10)
 
     @field_validator(
         "sourcecommit_endpoint",
@@ -264,6 +287,7 @@ class Settings(BaseSettings):
     reconciler: ReconcilerSettings = ReconcilerSettings()
     branches: BranchesSettings = BranchesSettings()
     server: ServerSettings = ServerSettings()
+    retention: RetentionSettings = RetentionSettings()
     webhooks: WebhookSettings = WebhookSettings()
     ncp: NcpSettings = Field(default_factory=NcpSettings)
     testing: TestingSettings = TestingSettings()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import klepaas.interfaces.api.server
 import klepaas.interfaces.cli.serve
-import klepaas.wiring  # noqa: F401
+import klepaas.serving  # noqa: F401
 from klepaas.interfaces.cli.app import main
 
 _IMPORTED_LATE = ("alembic.command", "anyio._backends._asyncio", "h11", "httpcore", "mako.template")

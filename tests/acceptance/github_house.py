@@ -18,6 +18,7 @@ from klepaas.storage.tables import decisions, deliveries, deployment_events, dep
 from klepaas.testing.github import Comment, Delivery, Deployment, StandInGitHub, StandInRepository, Status
 from tests.acceptance import truth
 from tests.acceptance.app_repository import SAMPLE
+from tests.acceptance.cradle import Cradle
 from tests.acceptance.klepaas_process import Ground, KlepaasProcess
 from tests.acceptance.visitor import ended, until
 
@@ -40,8 +41,8 @@ def sample_files(version: str) -> Mapping[str, bytes]:
 class GitHubHouse:
     """Use it in a `with` block; `ready` starts klepaas, also anew with other settings."""
 
-    def __init__(self, docker_host: str) -> None:
-        self.ground = Ground(docker_host)
+    def __init__(self, docker_host: str, *, cradle: Cradle | None = None) -> None:
+        self.ground = Ground(docker_host, cradle=cradle)
         self.github = StandInGitHub()
         self.secret = secrets.token_hex(20)
         self.process: KlepaasProcess

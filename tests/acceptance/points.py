@@ -20,7 +20,7 @@ SECOND_DEPLOYMENT = (
 )
 ROLLBACK = (
     "claimed",
-    *_passed("release", "verify", "promote", "retire"),
+    *_passed("release", "promote", "retire"),  # verified along the way: it answers as soon as it is thawed
     "port_leased",
     "port_leased#2",
     "port_leased#3",
@@ -54,3 +54,6 @@ BACK_AT_NAVER = (
     *_passed("verify", "promote", "retire"),
     "ended",
 )
+
+COMMAND = ("command_created", "command_started", "command_removed")
+"""What a deployment goes through besides when its release has a command."""

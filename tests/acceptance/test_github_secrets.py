@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from klepaas.errors import KlepaasError
+from tests.acceptance import truth
 from tests.acceptance.canaries import Canaries, Eyes, dresses, files_with, git_files, text_of
 from tests.acceptance.github_house import EVERY_PUSH, WEBHOOK, GitHubHouse, Shop
 from tests.acceptance.visitor import deployed, docker
@@ -60,7 +61,7 @@ async def test_s05_what_opens_github_is_nowhere_to_be_seen(house: GitHubHouse) -
     said = house.process.log.read_bytes()
     canaries.forget("the operator's token")  # said once at the first start, as S-08 wants it
     assert canaries.found_in(said) == set()
-    assert not list(git_files(house.ground.home / "work"))
+    await truth.soon(lambda: not list(git_files(house.ground.home / "work")))
 
 
 def _answers_with_tokens(house: GitHubHouse, canaries: Canaries) -> list[str]:

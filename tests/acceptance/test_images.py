@@ -16,7 +16,18 @@ from klepaas.errors import ImageMissing, Unavailable
 from klepaas.storage.tables import deployments
 from tests.acceptance.app_repository import AppRepository
 from tests.acceptance.klepaas_process import Ground, KlepaasProcess
-from tests.acceptance.visitor import bring, deployed, docker, live, read, rolled_back, running, serving_git, until
+from tests.acceptance.visitor import (
+    bring,
+    deployed,
+    docker,
+    live,
+    reaching,
+    read,
+    rolled_back,
+    running,
+    serving_git,
+    until,
+)
 from tests.servers import docker as engines
 from tests.servers.base_images import static_base
 
@@ -197,12 +208,9 @@ async def test_r17_the_old_container_ends_with_its_last_request_or_with_its_drai
         first = await live(client, name)
         repository.publish({"site/index.html": "Second"})
         submitted = await client.deploy(name)
-        await until(
-            lambda: client.deployment(submitted["deployment"]["id"]),
-            lambda found: found["stage"] in {"release", "verify", "promote"},
-        )
-
-        async with httpx.AsyncClient(trust_env=False, timeout=90) as visitor:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=90) as visitor:
+            # Its container has yet to start: the request is there before the switch.
+            await reaching(client, submitted["deployment"]["id"], "release")
             slow = asyncio.create_task(visitor.get(f"{first['urls'][0]}/cgi-bin/slow?{asks_for_s}"))
             seen_alive = time.monotonic()
             while _state(process.ground, first) == "running":

@@ -76,6 +76,19 @@ async def test_an_app_that_listens_on_port_gets_the_port_of_its_project(
     assert (await client.runtime_log("ported"))[0] == "listening on 4711"
 
 
+async def test_a_release_command_has_the_variables_of_the_app_and_what_it_wrote_is_in_the_build_log(
+    client: Client, server: GitHttpServer
+) -> None:
+    await registered(client, server, "migrates", "migrating")
+    await client.set_variables("migrating", {"DATABASE": "shop"})
+
+    deployment = await live(client, "migrating")
+
+    lines = [line["text"] for line in (await client.build_log(deployment["id"]))["lines"]]
+    assert lines[-2:] == ["migrating shop", "klepaas: the release command ended with exit code 0."]
+    assert await read(deployment["urls"][0]) == "Hello"
+
+
 async def test_a_push_is_deployed_next_and_an_old_commit_by_its_prefix(client: Client, server: GitHttpServer) -> None:
     repository = await registered(client, server, "dockerfile-in-root", "pushed")
     first = await live(client, "pushed")
@@ -191,6 +204,18 @@ async def test_r23_an_app_whose_health_path_hangs_is_told_so(client: Client, ser
 
     assert (failure["stage"], failure["code"]) == ("verify", "not_healthy")
     assert "no answer within" in str(failure["message"])
+
+
+async def test_r07_a_release_command_that_fails_says_how_it_ended_and_what_it_wrote(
+    client: Client, server: GitHttpServer
+) -> None:
+    failure = await failing(client, server, "migrates", "unmigrated")
+
+    assert (failure["stage"], failure["code"]) == ("release", "release_command_failed")
+    assert "exit code 1" in str(failure["message"])
+    evidence = failure["evidence"]
+    assert isinstance(evidence, dict)
+    assert (evidence["exit_code"], evidence["last_lines"]) == (1, ["migrating "])
 
 
 async def test_r23_an_app_on_loopback_only_is_told_where_it_listens(client: Client, server: GitHttpServer) -> None:

@@ -82,6 +82,15 @@ async def ended(client: Client, deployment_id: str) -> dict[str, Any]:
         return await client.deployment(deployment_id)
 
 
+async def reaching(client: Client, deployment_id: str, stage: str) -> None:
+    """Wait until this stage of the deployment begins, and not a moment longer."""
+    async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(client.follow(deployment_id)) as events:
+        async for event in events:
+            if event.data.get("stage") == stage:
+                return
+    raise AssertionError(f"{deployment_id} ended before the stage {stage}")
+
+
 async def live(client: Client, project: str, **fields: Any) -> dict[str, Any]:
     """Ask for a deployment and wait until it serves; it may still be retiring the old release."""
     deployment = await deployed(client, project, **fields)
@@ -91,7 +100,7 @@ async def live(client: Client, project: str, **fields: Any) -> dict[str, Any]:
 
 async def read(url: str, path: str = "/") -> str:
     """What a visitor reads there. A status beside 2xx fails the test."""
-    async with httpx.AsyncClient(trust_env=False, timeout=15) as visitor:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=15) as visitor:
         answer = await visitor.get(f"{url}{path}")
     assert answer.is_success, f"{url}{path} answers {answer.status_code}: {answer.text[:300]}"
     return answer.text.strip()
@@ -114,7 +123,7 @@ async def reading_all_the_while(url: str) -> AsyncIterator[list[str]]:
     answers: list[str] = []
 
     async def keep_reading() -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=15) as visitor:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=15) as visitor:
             while True:
                 try:
                     answer = await visitor.get(url)

@@ -105,16 +105,28 @@ async def test_s14_a_build_gets_nothing_from_the_metadata_address(
 
 
 @pytest.mark.usefixtures("open_firewall")
-async def test_the_rule_is_there_once_however_many_builds_there_are(engine: DockerEngine) -> None:
+async def test_the_rule_is_there_once_however_many_klepaas_build_on_this_machine(engine: DockerEngine) -> None:
     if os.geteuid() != 0 or not shutil.which("iptables", path=SYSTEM_PATH):
         pytest.skip("only root with iptables can change the firewall")
-    address = MetadataAddress(engine)
-    await asyncio.gather(*(address.keep_closed() for _ in range(5)))
-    for _ in range(3):
-        await MetadataAddress(engine).keep_closed()
+    # Each of its own, as of several klepaas on this machine.
+    await asyncio.gather(*(MetadataAddress(engine).keep_closed() for _ in range(5)))
+    await MetadataAddress(engine).keep_closed()
 
     rules = await processes.run(["iptables", "-S", "DOCKER-USER"], env={"PATH": SYSTEM_PATH})
     assert rules.stdout.count(ADDRESS) == 1
+
+
+@pytest.mark.usefixtures("open_firewall")
+async def test_where_no_lock_can_be_written_the_rule_is_put_there_all_the_same(
+    engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0 or not shutil.which("iptables", path=SYSTEM_PATH):
+        pytest.skip("only root with iptables can change the firewall")
+    monkeypatch.setattr("klepaas.docker.metadata_address._LOCK", tmp_path / "missing" / "lock")
+    address = MetadataAddress(engine)
+    await address.keep_closed()
+
+    assert await address.reach() is Reach.NOTHING
 
 
 async def test_where_we_may_not_look_nobody_knows(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:

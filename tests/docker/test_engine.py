@@ -1,6 +1,7 @@
 """The engine's client, on a real engine, and what it says when there is none."""
 
 import asyncio
+import json
 import tarfile
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import pytest
 
 from klepaas.docker.archive import archive_of
 from klepaas.docker.engine import DockerEngine
-from klepaas.docker.errors import EngineConflict, EngineNotFound, NameTaken, NotRunning, PortTaken
+from klepaas.docker.errors import EngineConflict, EngineNotFound, NameTaken, NetworkBroken, NotRunning, PortTaken
 from klepaas.docker.logs import lines_of
 from klepaas.errors import EngineTooOld, EngineUnavailable, ImageMissing, Invalid
 from tests.targets.apps import image_of
@@ -80,6 +81,20 @@ async def test_no_socket_a_dead_socket_and_a_broken_answer_are_all_unavailable(t
     async with FakeSocket(tmp_path / "mute", None) as mute:
         with pytest.raises(EngineUnavailable):
             await mute.info()
+
+
+async def test_a_firewall_that_was_emptied_is_told_from_an_app_that_cannot_start(tmp_path: Path) -> None:
+    words = (
+        "driver failed programming external connectivity on endpoint shop: (iptables failed: iptables --wait -t nat "
+        "-A DOCKER -p tcp -j DNAT: iptables: No chain/target/match by that name.)"
+    )
+    body = json.dumps({"message": words})
+    head = f"HTTP/1.1 500 No\r\nApi-Version: 1.41\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    async with FakeSocket(tmp_path / "s", (head + body).encode()) as engine:
+        with pytest.raises(NetworkBroken) as refused:
+            await engine.start("shop")
+
+    assert "Restart the Docker engine" in refused.value.hint
 
 
 def test_only_sockets_of_this_machine_are_taken() -> None:

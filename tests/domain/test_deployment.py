@@ -49,8 +49,8 @@ RELEASED = (
 )
 
 
-def an_answer(release_id: str | None) -> TrafficAnswer:
-    return TrafficAnswer(at=NOON, took_ms=1, url="http://127.0.0.1:1/", status=200, release_id=release_id)
+def an_answer(release_id: str | None, status: int | None = 200) -> TrafficAnswer:
+    return TrafficAnswer(at=NOON, took_ms=1, url="http://127.0.0.1:1/", status=status, release_id=release_id)
 
 
 def test_a_deployment_cannot_succeed_before_its_release_was_seen_answering() -> None:
@@ -58,13 +58,16 @@ def test_a_deployment_cannot_succeed_before_its_release_was_seen_answering() -> 
         a_deployment(*RELEASED).succeed()
 
 
-def test_another_releases_answer_is_no_evidence() -> None:
-    with pytest.raises(Conflict):
-        a_deployment(*RELEASED).succeed(seen=an_answer("rel_0"))
+@pytest.mark.parametrize(("release_id", "status"), [("rel_0", 200), (None, 200), ("rel_1", None), ("rel_1", 500)])
+def test_another_releases_answer_and_an_error_are_no_evidence(release_id: str | None, status: int | None) -> None:
+    assert not an_answer(release_id, status).is_served_by("rel_1")
+    assert not an_answer(None, 200).is_served_by(None)
 
 
 def test_success_carries_the_answer_that_proves_it() -> None:
-    (event,) = a_deployment(*RELEASED).succeed(seen=an_answer("rel_1"))
+    answer = an_answer("rel_1")
+    assert answer.is_served_by("rel_1")
+    (event,) = a_deployment(*RELEASED, TrafficShifted(release_id="rel_1", evidence=answer.as_dict())).succeed()
 
     assert isinstance(event, DeploymentSucceeded)
     assert event.evidence["answer"]["release_id"] == "rel_1"
@@ -124,6 +127,15 @@ def test_an_unknown_outcome_stays_unknown_while_it_is_looked_at_again() -> None:
     deployment = deployment.after(event, NOON).after(DeploymentClaimed(node="node_b", fence=2), NOON)
 
     assert (deployment.status, deployment.fence) == (Status.UNKNOWN, 2)
+
+
+def test_an_unknown_outcome_cannot_be_given_up_as_cancelled() -> None:
+    failure = Failure(stage="verify", code="cancelled", message="", hint="", evidence={}, ends_as=Status.CANCELLED)
+    deployment = a_deployment(CLAIMED)
+    (event,) = deployment.lose_sight(Stage.VERIFY, code="deadline_passed", message="Away.")
+
+    with pytest.raises(Conflict):
+        deployment.after(event, NOON).give_up(Stage.VERIFY, failure)
 
 
 def test_a_superseded_deployment_cannot_run() -> None:

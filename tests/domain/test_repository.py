@@ -54,6 +54,48 @@ def test_what_is_no_repository_is_refused_before_git_sees_it(text: str) -> None:
         parse_repository(text)
 
 
+SECRET = "c4n4ry-of-a-password"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://u:{SECRET}@host:abc/x",
+        f"https://u:{SECRET}/x",
+        f"https://[{SECRET}]@host/x",
+        f"https://{SECRET}℀@host/x",
+        f"ftp://u:{SECRET}@host/x",
+        f"git+https://{SECRET}@github.com/a/b",
+        f"https://u:{SECRET}@host/a b",
+        f"https://u:{SECRET} and more@host/a",
+        f"https://u:{SECRET}@twice@host/a\nb",
+        f"https://{'u' * 60}{SECRET}@{'host' * 200}/a",
+        f"u:{SECRET}@host:path",
+        f"u:{SECRET}@host://path",
+        f"{SECRET}@host:-path",
+        f"https://u:{SECRET}@host/x",
+        f"https://{SECRET}@host/x",
+        f"ftp://host/x?token={SECRET}",
+    ],
+)
+def test_a_credential_in_an_address_that_is_refused_is_not_repeated(text: str) -> None:
+    """S-05."""
+    with pytest.raises(Invalid) as refused:
+        parse_repository(text)
+
+    said = f"{refused.value.message} {refused.value.hint} {refused.value.evidence}"
+    assert SECRET not in said
+    assert SECRET[:8] not in said
+    assert refused.value.__cause__ is None
+
+
+def test_what_is_no_secret_of_a_refused_address_is_shown() -> None:
+    with pytest.raises(Invalid, match=r"'ftp://…@host/x' is not a repository klepaas can fetch"):
+        parse_repository("ftp://u:secret@host/x")
+    with pytest.raises(Invalid, match=r"'owner/re po' is not a repository"):
+        parse_repository("owner/re po")
+
+
 @pytest.mark.parametrize("name", ["main", "release/1.2", "feature/a_b", "기능/배포", "v1+2", "dependabot/npm-1"])
 def test_a_branch_may_be_named_as_git_allows(name: str) -> None:
     assert name == parse_branch(name)

@@ -24,18 +24,35 @@ def test_every_setting_of_naver_cloud_that_is_named_there_is_one(readme: str) ->
     assert [name for name in named if name.lower() not in NcpSettings.model_fields] == []
 
 
-def test_both_languages_have_the_same_commands_for_naver_cloud() -> None:
-    english, korean = (
-        [
-            line.partition("#")[0].strip()
-            for block in re.findall(r"```sh\n(.*?)```", _of_naver(readme), re.DOTALL)
-            for line in block.splitlines()
-        ]
-        for readme in READMES
-    )
+def _commands(readme: str) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (HOUSE / readme).read_text(), re.DOTALL)
+    return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def test_both_languages_have_the_same_commands() -> None:
+    english, korean = map(_commands, READMES)
 
     assert english == korean
     assert "klepaas projects create owner/repo --target ncp --connection owner --auto-deploy" in english
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        r"KLEPAAS_[A-Z_]+(?:=[^\s`)]+)?",
+        r"```toml\n.*?```",
+        r"`[^`\n]*klepaas [^`\n]+`",
+        r"`(?:\./run|--)[^`\n]+`",
+        r"`/[a-z][^`\n]*`",
+        r"\]\((?!README)[^)]+\)",
+        r"\b(?:Last-Event-ID|secret\.key|switch_failed_budget)\b",
+    ],
+    ids=["settings", "project files", "verbs", "options", "paths", "links", "names"],
+)
+def test_both_languages_name_the_same(kind: str) -> None:
+    english, korean = (set(re.findall(kind, (HOUSE / readme).read_text(), re.DOTALL)) for readme in READMES)
+
+    assert english == korean != set()
 
 
 @pytest.mark.parametrize("readme", READMES)

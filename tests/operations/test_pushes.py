@@ -13,6 +13,7 @@ from klepaas.domain.status import Status
 from klepaas.domain.trigger_rule import AfterRollback, PushPolicy, TriggerRule
 from klepaas.domain.verdict import Outcome
 from klepaas.errors import RepositoryNotFound, Unavailable
+from klepaas.operations import pushes
 from klepaas.operations.code_host import Place
 from klepaas.operations.deployments import DeploymentRequest, start
 from klepaas.operations.pushes import CHECKS_APPEAR_WITHIN
@@ -123,6 +124,20 @@ async def test_the_installation_alone_finds_no_project_and_another_one_none_eith
     assert await found(installation_id="1", owner="other", name="thing", repository_id=7) == 0
     assert await found(installation_id="2") == 0
     assert await found() == 1
+
+
+async def test_what_happens_in_a_private_repository_is_told_to_those_with_a_connection_to_it(hub: Hub) -> None:
+    """Invariant 10: anybody can register its name."""
+    ours = await hub.project(connection_id=(await hub.connection()).id)
+    await hub.project("theirs")
+    push = hub.github.push()
+    private = replace(push, repository=replace(push.repository, is_private=True))
+
+    assert [verdict.project_id for verdict in await hub.arrives(private)] == [ours.id]
+    refused = await pushes.refused_by_rule(hub.context, replace(private, ref="refs/heads/other"))
+    assert refused is not None
+    assert [verdict.project_id for verdict in refused.verdicts] == [ours.id]
+    assert len(await hub.arrives(push)) == 2
 
 
 @EACH_DATABASE
@@ -479,7 +494,7 @@ async def test_pushes_are_held_after_a_rollback_until_somebody_deploys(hub: Hub)
     held = hub.github.push()
     assert (await hub.meant(held)).reason == "held_after_rollback"
     request = DeploymentRequest(project=project.id, commit=held.after)
-    await hub.succeeds((await start(hub.context, hub.world.actor, request)).deployment)
+    await hub.succeeds((await start(hub.context, hub.world.actor, request)).submission.deployment)
 
     assert (await hub.meant(hub.github.push())).outcome is Outcome.DEPLOYED
 

@@ -7,13 +7,14 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+
+from tests.servers.short_lived import short_lived_folder
 
 STARTS_WITHIN_S = 60
 """dockerd is up in about 1 s; the rest is patience with a busy machine."""
@@ -30,7 +31,7 @@ class DockerDaemon:
     inside that namespace only: `nsenter --net=/var/run/netns/NAME …`."""
 
     def __init__(self, *, isolated: bool = True) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="klepaas-docker-", dir="/tmp"))
+        self.folder = short_lived_folder("klepaas-docker-")
         self.socket = self.folder / "docker.sock"
         self.host = f"unix://{self.socket}"
         self.netns = f"klepaas-{secrets.token_hex(4)}" if isolated else ""

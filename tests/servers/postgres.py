@@ -8,11 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import psycopg
+
+from tests.servers.short_lived import short_lived_folder
 
 STARTS_WITHIN_S = 60
 """A start takes about 0.3 s; the rest is patience with a busy machine."""
@@ -25,7 +26,7 @@ class PostgresServer:
 
     def __init__(self, *, durable: bool = False) -> None:
         self._sync = "on" if durable else "off"
-        self.folder = Path(tempfile.mkdtemp(prefix="klepaas-pg-", dir="/tmp"))
+        self.folder = short_lived_folder("klepaas-pg-")
         self.port = 0
         self.log = self.folder / "log"
         self._programs = _programs()

@@ -2,6 +2,7 @@ import asyncio
 import os
 import stat
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from klepaas.errors import Invalid
 from klepaas.storage.build_logs import BuildLogFiles
+from klepaas.storage.old_logs import forget_logs
 from tests.storage.worlds import NOW, SetClock
 
 
@@ -153,8 +155,6 @@ async def test_no_name_leaves_the_folder(logs: BuildLogFiles, name: str) -> None
         await logs.page(name, after=None, limit=1)
     with pytest.raises(Invalid):
         await logs.tail(name, 1)
-    with pytest.raises(Invalid):
-        await logs.remove(name)
 
 
 async def test_a_log_file_that_is_a_link_is_not_followed(logs: BuildLogFiles, tmp_path: Path) -> None:
@@ -219,10 +219,9 @@ async def test_a_flood_ends_at_the_limit_of_a_log(tmp_path: Path) -> None:
     assert "lines are missing here" in (await logs.tail("dep_1", 1))[0].text
 
 
-async def test_a_removed_log_is_empty_and_may_be_removed_again(logs: BuildLogFiles) -> None:
+async def test_a_log_that_was_forgotten_is_empty(logs: BuildLogFiles, tmp_path: Path) -> None:
     await _write(logs, 1, "line")
-    await logs.remove("dep_1")
-    await logs.remove("dep_1")
+    assert forget_logs(tmp_path, before=datetime.now(UTC) + timedelta(minutes=1)) == 1
 
     assert list(await logs.page("dep_1", after=None, limit=10)) == []
     assert list(await logs.tail("dep_1", 10)) == []

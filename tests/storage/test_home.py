@@ -68,6 +68,40 @@ def test_the_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
         home.claim()
 
 
+def test_several_share_a_home_that_nobody_has_alone_until_all_have_left(tmp_path: Path) -> None:
+    with Home(tmp_path) as one, Home(tmp_path) as two:
+        one.share()
+        two.share()
+        one.__exit__(None, None, None)
+        with Home(tmp_path) as alone, pytest.raises(Conflict, match="somebody uses") as refused:
+            alone.claim(hint="Stop klepaas first.")
+
+    assert refused.value.hint == "Stop klepaas first."
+    with Home(tmp_path) as alone:
+        alone.claim()
+
+
+def test_a_home_that_somebody_has_alone_is_shared_by_nobody(tmp_path: Path) -> None:
+    with (
+        _holder(tmp_path) as holder,
+        Home(tmp_path) as home,
+        pytest.raises(Conflict, match=f"process {holder.pid} "),
+    ):
+        home.share()
+
+
+def test_those_who_share_a_home_are_not_taken_for_who_had_it_before(tmp_path: Path) -> None:
+    with Home(tmp_path) as before:
+        before.claim()
+    with Home(tmp_path) as one, Home(tmp_path) as alone:
+        one.share()
+
+        with pytest.raises(Conflict) as refused:
+            alone.claim()
+
+    assert refused.value.evidence == {"pid": ""}
+
+
 def test_leaving_the_home_gives_up_the_claim(tmp_path: Path) -> None:
     with Home(tmp_path) as first:
         first.claim()

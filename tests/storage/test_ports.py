@@ -1,9 +1,12 @@
 import asyncio
 import random
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from klepaas.errors import Unavailable
 from klepaas.storage.database import Database
@@ -82,6 +85,43 @@ async def test_a_port_is_handed_over_at_once_or_not_at_all(ports: PortLeaseTable
     other = await ports.lease("release:rel_2")
     assert await ports.hand_over("release:rel_2", "door:app") is None, "the door has one"
     assert await ports.leased() == {"door:app": port, "release:rel_2": other}
+
+
+async def test_leases_are_read_once_where_nobody_else_writes(
+    ports: PortLeaseTable, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = await ports.lease("release:rel_1")
+    reads = 0
+    read = database.read
+
+    def counted() -> AbstractAsyncContextManager[AsyncConnection]:
+        nonlocal reads
+        reads += 1
+        return read()
+
+    monkeypatch.setattr(database, "read", counted)
+    for _ in range(3):
+        assert await ports.leased() == {"release:rel_1": port}
+
+    assert reads == (1 if database.is_sqlite else 3)
+
+
+async def test_leases_that_were_read_while_they_changed_are_not_kept(
+    ports: PortLeaseTable, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = database.read
+
+    @asynccontextmanager
+    async def read_late() -> AsyncIterator[AsyncConnection]:
+        async with read() as connection:
+            yield connection
+        monkeypatch.setattr(database, "read", read)
+        await ports.lease("release:rel_1")
+
+    monkeypatch.setattr(database, "read", read_late)
+
+    assert await ports.leased() == {}
+    assert list(await ports.leased()) == ["release:rel_1"]
 
 
 def _free_run(length: int) -> int:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from klepaas.domain.deployment import Deployment, replay
 from klepaas.domain.events import CancellationRequested, CommitResolved, Event, StageFinished, StageStarted
+from klepaas.domain.project import Project
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import Conflict
 from klepaas.operations.ports.queue import Lost
@@ -79,6 +80,65 @@ async def test_only_one_deployment_of_an_app_runs(memory: Memory) -> None:
 
     assert await memory.queue.claim("node", 10) == []
     assert (await _get(memory, second.id)).status is Status.QUEUED
+
+
+async def test_a_deployment_that_may_run_is_claimed_with_its_submission(memory: Memory) -> None:
+    project = await memory.project()
+    await memory.apps.ensure(project, "production")
+    await memory.queue.join("node", 60)
+    submission = await memory.deployments.submit(a_request(project), request_key="one", claimed_by="node")
+    made = submission.deployment
+
+    assert (made.status, made.fence, submission.is_new) == (Status.RUNNING, 1, True)
+    assert made == await _row_is_what_its_events_add_up_to(memory, made.id)
+    history = await memory.deployments.events(made.id)
+    assert [(each.event.kind, each.node) for each in history] == [
+        ("deployment.queued", "door"),
+        ("deployment.claimed", "node"),
+        ("stage.started", "node"),
+    ]
+    assert await memory.queue.owned("node") == {made.id: False}
+    assert await memory.queue.claim("node", 10) == [], "it is in hand"
+    again = await memory.deployments.submit(a_request(project), request_key="one", claimed_by="node")
+    assert (again.deployment, again.is_new) == (made, False)
+    after = await memory.queue.advance(made, "node", [RESOLVED])
+    assert after.commit_message == "A commit"
+
+
+async def test_a_submission_is_only_queued_where_its_deployment_may_not_begin(memory: Memory) -> None:
+    busy, held, free = [await memory.project(name=name) for name in ("busy", "held", "free")]
+    await memory.queue.join("node", 60)
+    await memory.queue.join("gone", -1)
+    if memory.database.is_sqlite:  # where who joins is alone
+        await memory.queue.join("node", 60)
+    await memory.submit(busy)
+    await memory.queue.claim("node", 10)
+    hold = await memory.apps.hold((await memory.apps.ensure(held, "production")).app, 60)
+
+    async def submitted(project: Project, node: str) -> Status:
+        submission = await memory.deployments.submit(a_request(project), request_key=None, claimed_by=node)
+        return submission.deployment.status
+
+    assert hold is not None
+    assert await submitted(busy, "node") is Status.QUEUED
+    assert await submitted(held, "node") is Status.QUEUED
+    assert await submitted(free, "gone") is Status.QUEUED
+    assert await submitted(free, "node") is Status.RUNNING, "it takes the queued one's place"
+
+
+async def test_of_racing_submissions_that_would_all_begin_one_does(memory: Memory) -> None:
+    project = await memory.project()
+    await memory.queue.join("node", 60)
+    made = await asyncio.gather(
+        *(memory.deployments.submit(a_request(project), request_key=None, claimed_by="node") for _ in range(20))
+    )
+
+    stored = await memory.deployments.of_project(project.id)
+    assert {each.id for each in stored} == {each.deployment.id for each in made}
+    assert Counter(each.status for each in stored) == {Status.RUNNING: 1, Status.QUEUED: 1, Status.SUPERSEDED: 18}
+    assert sum(each.deployment.status is Status.RUNNING for each in made) == 1
+    for each in stored:
+        await _row_is_what_its_events_add_up_to(memory, each.id)
 
 
 async def test_nodes_that_claim_at_once_share_the_work_and_nothing_is_claimed_twice(memory: Memory) -> None:

@@ -77,7 +77,7 @@ choices: st.SearchStrategy[Choice] = st.one_of(
     ),
     texts.map(lambda text: lambda d: d.lose_sight(Stage.RELEASE, code="unavailable", message=text)),
     st.just(lambda d: d.claim(node="node", fence=d.fence + 1)),
-    st.just(lambda d: d.succeed(seen=ANSWER)),
+    st.just(lambda d: d.succeed()),
     st.just(lambda d: d.end_abandoned()),
 )
 

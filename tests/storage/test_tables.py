@@ -1,6 +1,8 @@
 import asyncio
 import sqlite3
 import stat
+import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +23,7 @@ from klepaas.operations.ports.tokens import Token
 from klepaas.storage.database import Database
 from klepaas.storage.keys import open_sealer
 from klepaas.storage.sealing import new_key, parse_keys
+from klepaas.storage.sqlite import LOCK_TIMEOUT_MS
 from tests.storage.worlds import NOW, Memory, a_project
 
 SECRET = "correct-horse-battery-staple"
@@ -356,6 +359,43 @@ async def test_a_token_is_found_with_its_hash_and_can_be_revoked_once(memory: Me
         await memory.tokens.add(replace(token, id="tok_3", owner_id="own_nobody"), "a" * 64)
 
 
+async def _operators(memory: Memory) -> Token:
+    """A token of the operator that is valid for ever; not kept yet."""
+    owner, scope = await memory.owner(), Scope.OPERATOR
+    return Token(id="tok_1", owner_id=owner.id, name="x", scope=scope, created_at=NOW, expires_at=None, revoked_at=None)
+
+
+async def test_the_last_valid_token_of_the_operator_stays(memory: Memory) -> None:
+    first = await _operators(memory)
+    for token in (
+        first,
+        replace(first, id="tok_valid", expires_at=NOW + timedelta(days=1)),
+        replace(first, id="tok_expired", expires_at=NOW),
+        replace(first, id="tok_revoked", revoked_at=NOW),
+        replace(first, id="tok_admins", scope=Scope.ADMIN),
+    ):
+        await memory.tokens.add(token, "a" * 64)
+
+    assert await memory.tokens.revoke("tok_valid", NOW)
+    with pytest.raises(Conflict, match="last valid token") as refused:
+        await memory.tokens.revoke("tok_1", NOW)
+    assert "klepaas tokens create" in refused.value.hint
+    assert await memory.tokens.revoke("tok_expired", NOW)
+    assert await memory.tokens.revoke("tok_admins", NOW)
+    await memory.tokens.add(replace(first, id="tok_new"), "a" * 64)
+    assert await memory.tokens.revoke("tok_1", NOW)
+
+
+async def test_of_the_operators_last_tokens_one_stays_whoever_revokes_them_at_once(memory: Memory) -> None:
+    first, names = await _operators(memory), [f"tok_{number}" for number in range(6)]
+    for name in names:
+        await memory.tokens.add(replace(first, id=name), "a" * 64)
+
+    ends = await asyncio.gather(*(memory.tokens.revoke(name, NOW) for name in names), return_exceptions=True)
+
+    assert sorted(type(end).__name__ for end in ends) == ["Conflict", *["bool"] * 5]
+
+
 async def test_a_removed_connection_is_gone_and_projects_have_none(memory: Memory) -> None:
     owner = await memory.owner()
     connection = Connection(id="con_1", owner_id=owner.id, kind=ConnectionKind.GIT_BASIC, name="forge", created_at=NOW)
@@ -437,6 +477,35 @@ async def test_no_secret_is_in_the_files_of_the_database_and_they_are_private(tm
     assert {mode for _, mode in kept.values()} == {0o600}
     assert all(SECRET.encode() not in content for content, _ in kept.values())
     assert any(b"con_1" in content for content, _ in kept.values()), "the row itself is there"
+
+
+async def test_a_write_waits_for_another_programs_lock_and_nobody_waits_with_it(tmp_path: Path) -> None:
+    from klepaas.storage.migrate import migrate
+
+    database = Database(f"sqlite:///{tmp_path / 'klepaas.db'}")
+    await migrate(database)
+    memory = Memory(database)
+    project = await memory.project()
+    with closing(sqlite3.connect(tmp_path / "klepaas.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(memory.submit(project))
+        turns = 0
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            await asyncio.sleep(0.005)
+            turns += 1
+        assert await memory.projects.get(project.id) is not None, "reading goes on"
+        assert not writing.done()
+        another.execute("COMMIT")
+        made = await writing
+    async with database.write() as connection:
+        waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+    found = await memory.deployments.get(made.id)
+    await database.close()
+
+    assert turns > 10, "the event loop stood still"
+    assert found == made
+    assert waits_ms == LOCK_TIMEOUT_MS
 
 
 async def test_a_full_disk_leaves_the_old_state_or_the_new_one(tmp_path: Path) -> None:

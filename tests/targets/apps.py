@@ -55,6 +55,11 @@ class LocalPlace:
     async def release(self, number: int, settings: ProjectSettings | None = None) -> Release:
         return await self.release_of(number, serving(f"release {number}"), settings)
 
+    async def release_with_command(self, number: int, *, exit_code: int) -> Release:
+        script = f"echo command began; echo GREETING is $GREETING; exit {exit_code}"
+        command = ("/bin/busybox", "sh", "-c", script)
+        return await self.release(number, ProjectSettings(release_command=command))
+
     async def broken_release(self, number: int) -> Release:
         return await self.release_of(number, "echo cannot work; exit 3")
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from klepaas.domain.observation import Health
-from klepaas.domain.project import App
+from klepaas.domain.project import App, ProjectSettings
 from klepaas.domain.release import Release
 from klepaas.errors import Rejected, Unavailable
 from klepaas.testing.fake_target import EVERY, FakeTarget
 from klepaas.testing.target_contract import (
     KeepsWarmContract,
+    RunsCommandsContract,
     ShiftsTrafficContract,
     ShowsEverythingContract,
     TargetContract,
@@ -38,6 +39,10 @@ class FakePlace:
     async def release(self, number: int) -> Release:
         return a_release(self.app, number)
 
+    async def release_with_command(self, number: int, *, exit_code: int) -> Release:
+        self.target.command_ends.append(exit_code)
+        return a_release(self.app, number, settings=ProjectSettings(release_command=("migrate",)))
+
     async def broken_release(self, number: int) -> Release:
         release = a_release(self.app, number)
         self.target.script(release.id, Health.STARTING, Health.UNHEALTHY)
@@ -49,7 +54,9 @@ def place() -> FakePlace:
     return FakePlace()
 
 
-class TestFakeTarget(TargetContract, ShiftsTrafficContract, KeepsWarmContract, ShowsEverythingContract):
+class TestFakeTarget(
+    TargetContract, ShiftsTrafficContract, KeepsWarmContract, RunsCommandsContract, ShowsEverythingContract
+):
     pass
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from klepaas.domain.observation import Health, Observation
 from klepaas.domain.release import Release
 from klepaas.targets.local import glances as module
 from klepaas.targets.local.container import Container
@@ -23,6 +24,8 @@ SEEN = Container(
     started_at=datetime(2026, 1, 5, tzinfo=UTC),
     restart_policy="always",
 )
+
+WELL = Observation(at=datetime(2026, 1, 5, tzinfo=UTC), health=Health.HEALTHY, detail="")
 
 
 @pytest.fixture
@@ -52,16 +55,26 @@ def test_a_look_that_lasted_across_a_change_is_not_believed(release: Release) ->
 
 def test_what_we_did_ourselves_is_taken_for_a_look_once(release: Release) -> None:
     glances = Glances()
-    glances.keep_ours(release, SEEN)
+    glances.keep_ours(release, SEEN, WELL)
 
-    assert [glances.take_ours(release), glances.take_ours(release)] == [SEEN, None]
+    assert [glances.take_ours(release), glances.take_ours(release)] == [(SEEN, WELL), (None, None)]
     assert glances.of(release) is SEEN
+
+
+def test_what_an_app_answered_is_believed_for_less_long_than_that_it_runs(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_BELIEVED_S", 0.0)
+    glances = Glances()
+    glances.keep_ours(release, SEEN, WELL)
+
+    assert glances.take_ours(release) == (SEEN, None)
 
 
 def test_a_change_ends_what_we_knew_of_our_own_doing(release: Release) -> None:
     glances = Glances()
-    glances.keep_ours(release, SEEN)
+    glances.keep_ours(release, SEEN, WELL)
     with glances.changing(release.id):
         pass
 
-    assert glances.take_ours(release) is None
+    assert glances.take_ours(release) == (None, None)

@@ -4,6 +4,7 @@ import pytest
 
 from klepaas.testing.target_contract import (
     KeepsWarmContract,
+    RunsCommandsContract,
     ShiftsTrafficContract,
     ShowsEverythingContract,
     TargetContract,
@@ -11,5 +12,7 @@ from klepaas.testing.target_contract import (
 
 
 @pytest.mark.docker
-class TestLocalTarget(TargetContract, ShiftsTrafficContract, KeepsWarmContract, ShowsEverythingContract):
+class TestLocalTarget(
+    TargetContract, ShiftsTrafficContract, KeepsWarmContract, RunsCommandsContract, ShowsEverythingContract
+):
     pass

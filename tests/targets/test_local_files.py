@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from klepaas.errors import Invalid
+from klepaas.file_lock import held
 from klepaas.targets.local.files import write_whole
-from klepaas.targets.local.lock import held
 from klepaas.targets.local.proxy import _refuse_folder
 from klepaas.targets.local.runtime_log import KEPT_BYTES, RuntimeLogs
 from klepaas.targets.local.sockets import bindable, connections_to

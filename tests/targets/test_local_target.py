@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from klepaas.docker.engine import DockerEngine
 from klepaas.docker.errors import EngineConflict
 from klepaas.domain.observation import Health
 from klepaas.domain.project import ProjectSettings
+from klepaas.domain.release import Release
 from klepaas.errors import ImageMissing, NotHealthy, Rejected
 from klepaas.settings import DockerSettings
+from klepaas.targets.local import glances
 from klepaas.targets.local.adapter import LocalTarget
 from klepaas.targets.local.plan import container_name
 from klepaas.testing.memory_leases import MemoryLeases
@@ -235,10 +238,7 @@ async def test_a_parked_release_does_not_come_back_by_itself_and_one_with_traffi
 
 
 async def test_a_frozen_release_thaws_by_itself_once_it_is_about_to_be_wanted(place: LocalPlace) -> None:
-    release = await place.release(1)
-    await place.target.apply(place.app, release, {})
-    await becomes(place, release, Health.HEALTHY)
-    await place.target.park(place.app, release)
+    release = await _frozen(place)
     place.target.thaw_ahead(place.app, release)
     async with asyncio.timeout(20):
         while [found.state for found in await place.target.everything()] != ["running"]:
@@ -248,11 +248,48 @@ async def test_a_frozen_release_thaws_by_itself_once_it_is_about_to_be_wanted(pl
     assert (await place.target.observe(place.app, release)).health is Health.HEALTHY
 
 
-async def test_a_release_that_ended_after_its_thaw_is_not_taken_for_a_running_one(place: LocalPlace) -> None:
-    release = await place.release(1)
+async def test_what_answered_as_it_thawed_is_not_looked_at_again(
+    place: LocalPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = await _frozen(place)
+    monkeypatch.setattr(glances, "BELIEVED_S", 60.0)
+    monkeypatch.setattr(glances, "ANSWER_BELIEVED_S", 60.0)
+    place.target.thaw_ahead(place.app, release)
     await place.target.apply(place.app, release, {})
-    await becomes(place, release, Health.HEALTHY)
-    await place.target.park(place.app, release)
+    looks = _noted(monkeypatch, place.engine, "inspect")
+    seen = await place.target.observe(place.app, release)
+
+    assert (seen.health, seen.image_digest) == (Health.HEALTHY, release.image_digest)
+    assert looks == []
+    assert (await place.target.observe(place.app, release)).health is Health.HEALTHY
+    assert looks == ["inspect"], "the second look is a look"
+
+
+async def test_who_looks_while_a_release_thaws_waits_for_the_engines_word(
+    place: LocalPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers before the engine has said that it runs; until then the engine may call it frozen."""
+    release = await _frozen(place)
+    unpause = place.engine.unpause
+    done = _noted(monkeypatch, place.engine, "inspect")
+
+    async def late(container: str) -> None:
+        await unpause(container)
+        await asyncio.sleep(0.5)
+        done.append("said")
+
+    monkeypatch.setattr(place.engine, "unpause", late)
+    await place.target.apply(place.app, release, {})
+    assert "said" not in done, "it answered before"
+    done.clear()
+    assert await place.target.park(place.app, release)
+
+    assert done == ["said", "inspect"]
+    assert [found.state for found in await place.target.everything()] == ["parked"]
+
+
+async def test_a_release_that_ended_after_its_thaw_is_not_taken_for_a_running_one(place: LocalPlace) -> None:
+    release = await _frozen(place)
     place.target.thaw_ahead(place.app, release)
     await place.target.apply(place.app, release, {})
     await place.engine.stop(container_name(place.app, release), grace_s=0)
@@ -308,3 +345,25 @@ async def _changed_image(place: LocalPlace, change: str) -> str:
 
 def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+async def _frozen(place: LocalPlace) -> Release:
+    """One that was healthy."""
+    release = await place.release(1)
+    await place.target.apply(place.app, release, {})
+    await becomes(place, release, Health.HEALTHY)
+    await place.target.park(place.app, release)
+    return release
+
+
+def _noted(monkeypatch: pytest.MonkeyPatch, engine: DockerEngine, method: str) -> list[str]:
+    """The calls of this method from now on."""
+    calls: list[str] = []
+    real = getattr(engine, method)
+
+    async def noted(*args: Any) -> Any:
+        calls.append(method)
+        return await real(*args)
+
+    monkeypatch.setattr(engine, method, noted)
+    return calls

@@ -66,11 +66,11 @@ class Trial:
 
     async def deploy(self, commit: str | None = None, **more: Any) -> Deployment:
         request = DeploymentRequest(project=self.project.id, commit=commit, **more)
-        return (await deployments.start(self.parts.context, self.actor, request)).deployment
+        return (await deployments.start(self.parts.context, self.actor, request)).submission.deployment
 
     async def roll_back(self, **more: Any) -> Deployment:
         request = RollbackRequest(project=self.project.id, **more)
-        return (await rollbacks.roll_back(self.parts.context, self.actor, request)).deployment
+        return (await rollbacks.roll_back(self.parts.context, self.actor, request)).submission.deployment
 
     async def ended(self, deployment: Deployment) -> Deployment:
         return await self.reaching(deployment, *(status for status in Status if status.is_terminal))

@@ -3,8 +3,12 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
+from klepaas.domain.observation import Health
 from klepaas.domain.project import Project
 from klepaas.domain.status import Status
+from klepaas.errors import ImageMissing
 from klepaas.operations.ports.apps import AppState
 from klepaas.testing.fake_build import sha_of
 from klepaas.watchers.workloads import Workloads
@@ -113,3 +117,21 @@ async def _until_called(here: World, call: str) -> None:
     async with asyncio.timeout(10):
         while call not in here.target.calls:
             await asyncio.sleep(0.01)
+
+
+async def test_a_release_that_cannot_be_started_again_is_not_shown_as_healthy(here: World) -> None:
+    """R-06: container and image were removed by hand; the status says so, and why nothing can be done about it."""
+    watcher, state = await _live_and_warm(here)
+    del here.target.workloads[state.live_release_id or ""]
+    for _ in range(2):
+        here.target.fail("apply", ImageMissing("The image is gone."))
+        with pytest.raises(ImageMissing):
+            await watcher.look(await _state(here, state))
+
+    now = await _state(here, state)
+    assert (now.health, now.health_detail) == (
+        Health.ABSENT,
+        "There is no such workload. It cannot be started again: The image is gone.",
+    )
+    seen = [each.detail for each in await here.context.apps.changes(state.app.key)]
+    assert seen.count(now.health_detail) == 1, "told once, however often it is tried"

@@ -17,7 +17,7 @@ from klepaas.domain.github import Received
 from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.project import Project
 from klepaas.domain.status import Status
-from klepaas.operations import projects
+from klepaas.operations import projects, pushes
 from klepaas.operations.intake import Intake, decide, refuse
 from klepaas.operations.projects import ProjectChange, Registration
 from klepaas.storage.tables import reports as table
@@ -127,7 +127,11 @@ class Everything:
 
 
 @pytest.fixture
-async def everything(hub_url: str, tmp_path: Path, doorstep: Doorstep) -> AsyncIterator[Everything]:
+async def everything(
+    hub_url: str, tmp_path: Path, doorstep: Doorstep, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Everything]:
+    # What is decided without GitHub's word is asked in tests of operations; here a busy machine is no reason for it.
+    monkeypatch.setattr(pushes, "PATIENCE", timedelta(seconds=30))
     with StandInGitHub() as github:
         shop = github.create_repository("team/shop", files={"Dockerfile": "FROM scratch\n"})
         installation_id = str(github.install("team"))

@@ -1,6 +1,7 @@
 """A deployment from its request to its end, on both databases."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -334,6 +335,41 @@ async def test_a_rollback_that_is_only_planned_thaws_nothing(here: World) -> Non
         assert thawing in here.target.calls
 
 
+async def test_a_release_that_answers_as_soon_as_it_is_thawed_is_verified_along_the_way(here: World) -> None:
+    project = await here.project()
+    here.source.branches["main"] = [ONE, TWO]
+    async with here.node():
+        await here.ended(await here.deploy(project, ONE))
+        await here.ended(await here.deploy(project, TWO))
+        here.reached_points.clear()
+        back = await here.ended(await here.roll_back(project, steps_back=1))
+    history = await here.context.deployments.events(back.id)
+    at = {each.event.kind: each.at for each in history}
+
+    assert back.status is Status.SUCCEEDED
+    assert at["release.started"] == at["release.healthy"] == at["traffic.shift_decided"] < at["traffic.shifted"]
+    assert [(each.stage, each.detail) for each in back.stages[:2]] == [("release", "release 1"), ("verify", "1 probes")]
+    assert "release.recorded" in here.reached_points
+    assert "verify.started" not in here.reached_points
+
+
+async def test_a_thawed_release_of_another_image_is_not_taken_for_the_old_one(here: World) -> None:
+    project = await here.project()
+    here.source.branches["main"] = [ONE, TWO]
+    async with here.node():
+        first = await here.ended(await here.deploy(project, ONE))
+        second = await here.ended(await here.deploy(project, TWO))
+        frozen = here.target.workloads[first.release_id or ""]
+        frozen.release = replace(frozen.release, image_digest="sha256:" + "0" * 64)
+        back = await here.ended(await here.roll_back(project, steps_back=1))
+        app = await here.context.apps.get(project.id, "production")
+
+    assert back.failure is not None
+    assert (back.status, back.failure.stage, back.failure.code) == (Status.FAILED, "verify", "image_missing")
+    assert app is not None
+    assert app.live_release_id == second.release_id
+
+
 async def test_of_two_rollbacks_to_one_release_the_second_leaves_the_warm_one_alone(here: World) -> None:
     project = await here.project()
     here.source.branches["main"] = [ONE, TWO]
@@ -368,6 +404,7 @@ async def test_what_was_seen_before_a_rollback_was_put_down_proves_nothing_after
             here.target.end(first.release_id or "")
             raise RuntimeError("a fault of ours")
 
+        here.target.script(first.release_id or "", Health.STARTING)
         here.mishaps["release.recorded"] = the_release_dies_and_so_do_we
         back = await here.ended(await here.roll_back(project, steps_back=1))
         app = await here.context.apps.get(project.id, "production")

@@ -21,13 +21,16 @@ from klepaas.domain.events import StageFinished, StageStarted
 from klepaas.domain.project import App, Project
 from klepaas.domain.status import Stage, Status
 from klepaas.errors import Unavailable
+from klepaas.operations.ports.deployments import Submission
 from klepaas.operations.ports.queue import Lost
+from klepaas.operations.ports.runner import Submit
 from klepaas.settings import Deadlines, EngineSettings
 from klepaas.storage.database import Database
 from klepaas.storage.queue import DeploymentQueue
 from klepaas.targets.protocol import nothing_reached
 from klepaas.workflows.engine import Engine, Run
 from tests.servers.postgres import PostgresServer
+from tests.storage.worlds import a_request
 from tests.workflows.world import World, world
 
 ENDS_WITHIN_S = 90.0
@@ -148,14 +151,14 @@ class LosesAnswers(DeploymentQueue):
 
     def __init__(self, database: Database, clock: Any, *, claims: Sequence[int] = (), advances: int = 0) -> None:
         super().__init__(database, clock)
-        self._claims, self._every = set(claims), advances
+        self._unheard, self._every = set(claims), advances
         self._claimed = self._advanced = self.lost = 0
 
     async def claim(self, node: str, room: int) -> Sequence[Deployment]:
         found = await super().claim(node, room)
         if found:
             self._claimed += 1
-            self._lose(self._claimed in self._claims)
+            self._lose(self._claimed in self._unheard)
         return found
 
     async def advance(self, deployment: Deployment, node: str, events: Sequence[Any]) -> Deployment:
@@ -184,6 +187,168 @@ async def test_a_claim_whose_answer_is_lost_is_carried_all_the_same(here: World)
     found = await exact(here, projects)
     assert queue.lost == 2
     assert sum(d.fence > 1 for d in found) >= 2, "what was claimed unheard had to be claimed again"
+
+
+UNTENDED = BRISK.model_copy(update={"beat": timedelta(seconds=60)})
+"""Who tends claims nothing meanwhile."""
+
+
+class ClaimsLater(DeploymentQueue):
+    """Claims nothing until it is `open`: what is carried before that was begun with its submission."""
+
+    def __init__(self, database: Database, clock: Any) -> None:
+        super().__init__(database, clock)
+        self.open, self.asked = False, asyncio.Event()
+        """`asked`: the engine serves; what is submitted from now on is begun, if it may be."""
+
+    async def claim(self, node: str, room: int) -> Sequence[Deployment]:
+        self.asked.set()
+        return await super().claim(node, room) if self.open else []
+
+
+async def test_what_is_submitted_here_is_begun_without_a_claim_of_its_own(here: World) -> None:
+    projects = await projects_of(here, 5)
+    touched: dict[str, list[str]] = {}
+    queue = ClaimsLater(here.database, here.context.clock)
+    here.runner.engine = short_engine(here, UNTENDED, queue, short_work(touched))
+    async with at_work(here.runner.engine):
+        await queue.asked.wait()
+        made = [await here.deploy(project) for project in projects]
+        await all_ended(here)
+
+    assert [each.status for each in made] == [Status.RUNNING] * 5
+    assert {each.fence for each in await exact(here, projects)} == {1}
+    assert [touched[each.id] for each in made] == [["1:fetch", "1:build", "1:release"]] * 5
+
+
+async def test_a_node_without_room_leaves_what_is_submitted_for_later(here: World) -> None:
+    projects = await projects_of(here, 5)
+    queue = ClaimsLater(here.database, here.context.clock)
+    settings = UNTENDED.model_copy(update={"capacity": 2})
+    here.runner.engine = short_engine(here, settings, queue, short_work(pause_s=0.2))
+    async with at_work(here.runner.engine):
+        await queue.asked.wait()
+        made = [(await here.deploy(project)).status for project in projects]
+        queue.open = True
+        await all_ended(here)
+
+    assert made == [Status.RUNNING] * 2 + [Status.QUEUED] * 3
+    assert {each.fence for each in await exact(here, projects)} == {1}
+
+
+async def test_what_is_submitted_while_the_node_claims_is_claimed_next(here: World) -> None:
+    [project] = await projects_of(here, 1)
+    gate = asyncio.Event()
+
+    class Slow(ClaimsLater):
+        async def claim(self, node: str, room: int) -> Sequence[Deployment]:
+            found = await super().claim(node, room)
+            await gate.wait()
+            return found
+
+    queue = Slow(here.database, here.context.clock)
+    settings = UNTENDED.model_copy(update={"poll": timedelta(seconds=60)})
+    here.runner.engine = short_engine(here, settings, queue)
+    async with at_work(here.runner.engine):
+        await queue.asked.wait()
+        assert (await here.deploy(project)).status is Status.QUEUED
+        queue.open = True
+        gate.set()
+        await all_ended(here, within_s=20)
+
+
+async def test_a_node_that_serves_no_more_begins_nothing(here: World) -> None:
+    [project] = await projects_of(here, 1)
+    queue = ClaimsLater(here.database, here.context.clock)
+    here.runner.engine = short_engine(here, BRISK, queue)
+    assert (await here.deploy(project)).status is Status.QUEUED, "not yet"
+    async with at_work(here.runner.engine):
+        await queue.asked.wait()
+    assert (await here.deploy(project)).status is Status.QUEUED
+
+
+async def test_a_submission_whose_answer_is_late_is_not_let_go_of_meanwhile(here: World) -> None:
+    [project] = await projects_of(here, 1)
+    queue = ClaimsLater(here.database, here.context.clock)
+    engine = short_engine(here, BRISK.model_copy(update={"beat": timedelta(milliseconds=20)}), queue)
+
+    async def late(node: str | None) -> Submission:
+        if node is None:
+            raise Busy
+        made = await here.context.deployments.submit(a_request(project), request_key="one", claimed_by=node)
+        await asyncio.sleep(0.3)
+        return made
+
+    async with at_work(engine):
+        await queue.asked.wait()
+        await begun(engine, late)
+        queue.open = True
+        await all_ended(here)
+
+    [found] = await exact(here, [project])
+    assert found.fence == 1
+
+
+class Busy(Exception):
+    """The node claims or tends just now."""
+
+
+async def begun(engine: Engine, submit: Submit) -> Submission:
+    """Once the node is not busy."""
+    while True:
+        with suppress(Busy):
+            return await engine.begin(submit)
+        await asyncio.sleep(0.005)
+
+
+async def test_a_submission_whose_answer_is_lost_is_carried_all_the_same(here: World) -> None:
+    [project] = await projects_of(here, 1)
+    queue = ClaimsLater(here.database, here.context.clock)
+    engine = short_engine(here, BRISK, queue)
+
+    async def unheard(node: str | None) -> Submission:
+        if node is None:
+            raise Busy
+        await here.context.deployments.submit(a_request(project), request_key="one", claimed_by=node)
+        raise Unavailable("The answer was lost.")
+
+    async with at_work(engine):
+        await queue.asked.wait()
+        with pytest.raises(Unavailable):
+            await begun(engine, unheard)
+        queue.open = True
+        await all_ended(here)
+
+    [found] = await exact(here, [project])
+    assert found.fence == 2, "what was claimed unheard had to be claimed again"
+
+
+async def test_a_beginning_and_a_hold_that_race_never_both_win(here: World) -> None:
+    projects = await projects_of(here, 10)
+    queue = DeploymentQueue(here.database, here.context.clock)
+    await queue.join("node", 60)
+    won = {"hold": 0, "begin": 0}
+    for project in projects * 4:
+        state = await here.context.apps.ensure(project, "production")
+
+        async def hold(app: App = state.app) -> float | None:
+            await asyncio.sleep(random.uniform(0, 0.02))  # who begins writes more before it has the app
+            return await here.context.apps.hold(app, 60)
+
+        async def begin(project: Project = project) -> Deployment:
+            await asyncio.sleep(random.uniform(0, 0.004))
+            wanted = a_request(project)
+            return (await here.context.deployments.submit(wanted, request_key=None, claimed_by="node")).deployment
+
+        ticket, mine = await asyncio.gather(hold(), begin())
+        assert (ticket is None) == (mine.status is Status.RUNNING), "exactly one of them has the app"
+        won["hold" if ticket is not None else "begin"] += 1
+        if ticket is not None:
+            await here.context.apps.let_go(state.app, ticket)
+            [mine] = await queue.claim("node", 10)
+        mine = await queue.advance(mine, "node", mine.give_up(Stage.FETCH, _cancelled()))
+        await queue.advance(mine, "node", mine.end_abandoned())
+    assert min(won.values()) > 0, won
 
 
 async def test_a_write_whose_answer_is_lost_is_in_the_history_once(here: World) -> None:
@@ -444,3 +609,24 @@ async def test_a_new_start_on_sqlite_ends_the_holds_of_the_process_before(here: 
     started = await here.deploy(project)
 
     assert [d.id for d in await queue.claim("node", 10)] == [started.id]
+
+
+async def test_a_node_whose_database_says_nothing_gives_its_work_up_within_its_lease(here: World) -> None:
+    """R-15: silence is no refusal, and another node takes over meanwhile."""
+    settings = BRISK.model_copy(update={"lease": timedelta(seconds=1), "beat": timedelta(milliseconds=100)})
+    silent = asyncio.Event()
+
+    class Silent(DeploymentQueue):
+        async def renew(self, node: str, lease_s: float) -> bool:
+            if silent.is_set():
+                await asyncio.Event().wait()
+            return await super().renew(node, lease_s)
+
+    queue = Silent(here.database, here.context.clock)
+    engine = Engine(queue, short_work(), here.context.feed, settings, reached=nothing_reached, alone=False)
+    serving = asyncio.create_task(engine.run())
+    await asyncio.sleep(0.3)
+    silent.set()
+    with pytest.raises(Lost):
+        async with asyncio.timeout(5):
+            await serving

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import time
@@ -5,8 +6,9 @@ import time
 import pytest
 
 from klepaas.domain.deployment import Deployment
+from klepaas.errors import BuildFailed
 from klepaas.workflows import leftovers
-from tests.workflows.world import World
+from tests.workflows.world import LOOKS_EVERY_S, PATIENCE_S, World
 
 
 async def test_what_a_dead_process_left_behind_goes_and_what_is_needed_stays(here: World) -> None:
@@ -23,6 +25,21 @@ async def test_what_a_dead_process_left_behind_goes_and_what_is_needed_stays(her
     await leftovers.clear(here.context, here.work)
 
     assert {each.name for each in here.work.iterdir()} == {queued.id, "lookup-new"}
+
+
+@pytest.mark.parametrize("failures", [[], [BuildFailed("No.")]], ids=["succeeded", "failed"])
+async def test_the_checkout_of_an_ended_deployment_goes(here: World, failures: list[Exception]) -> None:
+    project = await here.project()
+    here.builder.failures += failures
+    there = []
+    here.mishaps["fetch.recorded"] = lambda: there.extend(here.work.iterdir())
+    async with here.node():
+        ended = await here.ended(await here.deploy(project))
+        async with asyncio.timeout(PATIENCE_S):
+            while list(here.work.iterdir()):
+                await asyncio.sleep(LOOKS_EVERY_S)
+
+    assert there == [here.work / ended.id]
 
 
 async def test_a_folder_that_another_process_removes_meanwhile_keeps_nobody_from_starting(

@@ -58,6 +58,7 @@ from tests.databases import have_sqlite
 
 QUICK = EngineSettings(lease=timedelta(seconds=2), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=100))
 PATIENCE_S = 20.0
+LOOKS_EVERY_S = 0.03
 NO_GITHUB = "http://127.0.0.1:1"
 """Where nobody listens."""
 
@@ -84,11 +85,11 @@ class World:
 
     async def deploy(self, project: Project, commit: str | None = None, **more: Any) -> Deployment:
         request = DeploymentRequest(project=project.id, commit=commit, **more)
-        return (await deployments.start(self.context, self.actor, request)).deployment
+        return (await deployments.start(self.context, self.actor, request)).submission.deployment
 
     async def roll_back(self, project: Project, **more: Any) -> Deployment:
         request = RollbackRequest(project=project.id, **more)
-        return (await rollbacks.roll_back(self.context, self.actor, request)).deployment
+        return (await rollbacks.roll_back(self.context, self.actor, request)).submission.deployment
 
     async def ended(self, deployment: Deployment) -> Deployment:
         """The deployment once it has ended; fails the test when that takes too long."""
@@ -98,7 +99,7 @@ class World:
                 assert now is not None
                 if now.status.is_terminal:
                     return now
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(LOOKS_EVERY_S)
 
     async def reaching(self, deployment: Deployment, status: Status) -> Deployment:
         async with asyncio.timeout(PATIENCE_S):
@@ -107,7 +108,7 @@ class World:
                 assert now is not None
                 if now.status is status:
                     return now
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(LOOKS_EVERY_S)
 
     async def kinds(self, deployment: Deployment) -> list[str]:
         return [each.event.kind for each in await self.context.deployments.events(deployment.id)]
@@ -122,7 +123,7 @@ class World:
 
         deploy = Deploy(
             Steps(Making(context, self.work), Running(context, timedelta(minutes=10))),
-            Abandon(context, self.work),
+            Abandon(context),
             lambda run: scene_of(context, run),
             self.deadlines,
             attempts=self.settings.attempts,

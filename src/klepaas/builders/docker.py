@@ -101,17 +101,24 @@ class DockerBuilder:
             )
         return await self._accept(digest, name)
 
+    async def collectable(self, app: App) -> Mapping[str, str]:
+        found = await self._engine.images([f"{MANAGED}=1", f"{INSTANCE}={self._instance}", f"{APP}={app.name}"])
+        names = {
+            str(each["Id"]): [name for name in each.get("RepoTags") or () if name != "<none>:<none>"] for each in found
+        }
+        return {
+            digest: ", ".join(own) or digest[:19]
+            for digest, own in names.items()
+            if all(name.rpartition(":")[0] == repository(app) for name in own)
+        }
+
     async def collect(self, app: App, keep: Collection[str]) -> Sequence[str]:
         """Delete our own images of this app whose digest is not kept and that nothing uses; return the deleted
         digests. Not to be called while a deployment of the app runs: its new image is nobody's yet.
 
         An image that somebody gave a name of their own is theirs too, and stays. Errors: EngineUnavailable."""
         deleted = []
-        for found in await self._engine.images([f"{MANAGED}=1", f"{INSTANCE}={self._instance}", f"{APP}={app.name}"]):
-            digest = str(found["Id"])
-            names = [name for name in found.get("RepoTags") or () if name != "<none>:<none>"]
-            if digest in keep or any(name.rpartition(":")[0] != repository(app) for name in names):
-                continue
+        for digest in [each for each in await self.collectable(app) if each not in keep]:
             with contextlib.suppress(EngineConflict, EngineNotFound):
                 await self._engine.remove_image(digest)
                 deleted.append(digest)

@@ -1,6 +1,6 @@
 """What klepaas asks of a way to turn a commit into an image."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -48,6 +48,9 @@ class Builder(Protocol):
         """The image with this digest, if it exists. `ref` is its name with its tag: a registry is asked by it.
 
         Errors: Unavailable when nobody can say now; AuthenticationFailed or PermissionMissing when we may not look."""
+
+    async def collectable(self, app: App) -> Mapping[str, str]:
+        """What `collect` would delete if it kept nothing: digest → what people call it."""
 
     async def collect(self, app: App, keep: Collection[str]) -> Sequence[str]:
         """Delete our own images of this app whose digest is not kept and that nothing uses; return the deleted

@@ -13,7 +13,15 @@ from typing import Any, NoReturn
 
 import httpx
 
-from klepaas.docker.errors import EngineConflict, EngineNotFound, EngineRejected, NameTaken, NotRunning, PortTaken
+from klepaas.docker.errors import (
+    EngineConflict,
+    EngineNotFound,
+    EngineRejected,
+    NameTaken,
+    NetworkBroken,
+    NotRunning,
+    PortTaken,
+)
 from klepaas.docker.logs import LogLine, lines_of
 from klepaas.errors import DiskFull, EngineTooOld, EngineUnavailable, ImageMissing, Invalid
 
@@ -114,7 +122,8 @@ class DockerEngine:
         return str(made["Id"])
 
     async def start(self, container: str) -> None:
-        """Fine when it runs already. Errors: EngineNotFound, PortTaken (found out only now, not by `create`)."""
+        """Fine when it runs already. Errors: EngineNotFound, PortTaken (found out only now, not by `create`),
+        NetworkBroken."""
         await self._call("POST", f"/containers/{container}/start", seconds=CHANGE_S)
 
     async def stop(self, container: str, *, grace_s: int) -> None:
@@ -302,6 +311,12 @@ class DockerEngine:
             raise DiskFull("The disk of the Docker engine is full.", hint="Free some space.", evidence=evidence)
         if "port is already allocated" in low or "address already in use" in low:
             raise PortTaken("Another program listens on the port of the container.", evidence=evidence)
+        if "iptables failed" in low or "iptables: no chain" in low:
+            raise NetworkBroken(
+                "The Docker engine cannot publish the port of the container: its rules of the firewall are gone.",
+                hint="Something else reloaded the firewall. Restart the Docker engine: systemctl restart docker.",
+                evidence=evidence,
+            )
         if answer.status_code == 404 and "no such image" in low:
             raise _no_image(answer, evidence)
         if answer.status_code == 404:

@@ -33,6 +33,12 @@ class NotRunning(EngineConflict):
     code = "not_running"
 
 
+class NetworkBroken(EngineRejected):
+    """The engine cannot connect containers to the network any more: somebody emptied its chains of the firewall."""
+
+    code = "engine_network_broken"
+
+
 class PortTaken(EngineRejected):
     """Another program listens on the port the container should publish."""
 

@@ -7,7 +7,9 @@ import asyncio
 import os
 import socket
 import time
+from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +17,7 @@ from klepaas import processes
 from klepaas.docker.engine import DockerEngine
 from klepaas.docker.errors import EngineNotFound
 from klepaas.docker.machine import SYSTEM_PATH
+from klepaas.file_lock import held
 
 log = structlog.get_logger()
 
@@ -23,6 +26,8 @@ ADDRESS = "169.254.169.254"
 CHAIN = "DOCKER-USER"
 LOOKED_AGAIN_AFTER_S = 300.0
 """Whoever reloads the firewall may lose the rule."""
+_LOCK, _LOCK_PATIENCE_S = Path("/run/klepaas-firewall.lock"), 5.0
+"""The firewall is one for all klepaas of this machine. Not iptables' own lock: that one it takes itself."""
 
 
 class Reach(StrEnum):
@@ -47,7 +52,7 @@ class MetadataAddress:
             if self._kept_at is not None and now - self._kept_at < LOOKED_AGAIN_AFTER_S:
                 return
             bridge = await self._bridge()
-            if bridge is not None and not await _firewall("-C", bridge) and not await _firewall("-I", bridge):
+            if bridge is not None and not await _closed(bridge):
                 log.warning("metadata_address_open", address=ADDRESS, hint=command(bridge))
             self._kept_at = now
 
@@ -74,6 +79,15 @@ def command(bridge: str = "docker0") -> str:
 
 def _rule(action: str, bridge: str) -> list[str]:
     return [action, CHAIN, "-i", bridge, "-d", f"{ADDRESS}/32", "-j", "REJECT"]
+
+
+async def _closed(bridge: str) -> bool:
+    """Have the rule there, once. False where we may not."""
+    async with AsyncExitStack() as stack:
+        # Without the lock (not root, a /run that cannot be written) it may stand there twice, which does no harm.
+        with suppress(OSError):
+            await stack.enter_async_context(held(_LOCK, patience_s=_LOCK_PATIENCE_S))
+        return await _firewall("-C", bridge) or await _firewall("-I", bridge)
 
 
 async def _firewall(action: str, bridge: str) -> bool:

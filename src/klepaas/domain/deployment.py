@@ -23,6 +23,7 @@ from klepaas.domain.events import (
     OutcomeUnknown,
     ProjectFileRead,
     Recorded,
+    ReleaseCommandFinished,
     ReleaseCreated,
     StageFailed,
     StageFinished,
@@ -31,7 +32,6 @@ from klepaas.domain.events import (
     TrafficShiftDecided,
     TrafficShifted,
 )
-from klepaas.domain.observation import TrafficAnswer
 from klepaas.domain.status import NEXT, Stage, Status
 from klepaas.errors import Conflict
 
@@ -98,6 +98,8 @@ class Deployment:
     pull_request: int | None = None
     delivery_id: str | None = None
     started_at: datetime | None = None
+    has_run_command: bool = False
+    """The release's command ended well."""
     previous_release_id: str | None = None
     """The release that was live when this one was decided to be."""
     live_at: datetime | None = None
@@ -161,8 +163,12 @@ class Deployment:
         return [DeploymentSuperseded(by=by, reason=reason)]
 
     def give_up(self, stage: Stage, failure: Failure) -> list[Event]:
-        """Leave the way forward: undo what was started, then end as the failure says."""
+        """Leave the way forward: undo what was started, then end as the failure says.
+
+        Errors: Conflict when it cannot end so: nobody can say of an unknown outcome that it was cancelled."""
         self._require(Status.RUNNING, Status.UNKNOWN)
+        if failure.ends_as not in NEXT[self.status]:
+            raise Conflict(f"Deployment {self.id} is {self.status} and cannot end {failure.ends_as}.")
         return [
             StageFailed(
                 stage=stage,
@@ -180,14 +186,16 @@ class Deployment:
         self._require(Status.RUNNING)
         return [OutcomeUnknown(stage=stage, code=code, message=message, next_step=SETTLE)]
 
-    def succeed(self, *, seen: TrafficAnswer | None = None) -> list[Event]:
-        """End well. Needs the new release seen answering: recorded earlier (`live_at`), or `seen` now."""
+    def succeed(self) -> list[Event]:
+        """End well. Needs the record (`TrafficShifted`) that the new release was seen answering."""
         self._require(Status.RUNNING, Status.UNKNOWN)
-        proven = self.live_at is not None or (seen is not None and seen.release_id == self.release_id)
-        if not proven or self.release_id is None or self.image_digest is None:
+        if self.live_at is None or self.release_id is None or self.image_digest is None:
             raise Conflict(f"Deployment {self.id} was not seen answering; it cannot have succeeded.")
-        evidence = self.evidence if seen is None else {**self.evidence, "answer": seen.as_dict()}
-        return [DeploymentSucceeded(release_id=self.release_id, image_digest=self.image_digest, evidence=evidence)]
+        return [
+            DeploymentSucceeded(
+                release_id=self.release_id, image_digest=self.image_digest, evidence=dict(self.evidence)
+            )
+        ]
 
     def end_abandoned(self) -> list[Event]:
         """The terminal event after everything was undone."""
@@ -290,6 +298,8 @@ def _effects(state: Deployment, event: Event, at: datetime) -> dict[str, Any]:
             }
         case ReleaseCreated():
             return {"release_id": event.release_id}
+        case ReleaseCommandFinished():
+            return {"has_run_command": True}
         case TrafficShiftDecided():
             return {"previous_release_id": event.previous_release_id}
         case TrafficShifted():

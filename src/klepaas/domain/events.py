@@ -138,6 +138,16 @@ class ReleaseCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleaseCommandFinished(Event):
+    """The release's command ended well. It is not run again for this deployment."""
+
+    kind = "release.command_finished"
+    release_id: str
+    command: tuple[str, ...]
+    took_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseStarted(Event):
     """The new release runs beside the old one, without traffic. `warm` when it was thawed."""
 
@@ -298,6 +308,7 @@ KINDS: dict[str, type[Event]] = {
         ProjectFileRead,
         ImagePinned,
         ReleaseCreated,
+        ReleaseCommandFinished,
         ReleaseStarted,
         ReleaseHealthy,
         TrafficShiftDecided,

@@ -24,6 +24,8 @@ class RepositoryName:
     name: str
     repository_id: int | None = None
     installation_id: str | None = None
+    is_private: bool = field(default=False, compare=False)
+    """As far as whoever named it said so."""
 
     @property
     def full_name(self) -> str:

@@ -74,6 +74,12 @@ class TrafficAnswer:
     upstream: str | None = None
     detail: str = ""
 
+    def is_served_by(self, release_id: str | None) -> bool:
+        """Whether this release answered, and not with an error of its own: the proof that it is live."""
+        return (
+            release_id is not None and self.release_id == release_id and self.status is not None and self.status < 500
+        )
+
     def as_dict(self) -> dict[str, Any]:
         return as_json(self)
 

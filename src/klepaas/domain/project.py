@@ -1,6 +1,7 @@
 """A project: a repository bound to a target and an environment, with the settings of its app."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,6 +34,8 @@ class ProjectSettings(BaseModel):
     """Path that answers 2xx or 3xx when the app is ready. With the default `/` any status below 500 counts."""
     health_timeout_s: Annotated[float, Field(gt=0, le=1800)] = 60.0
     """How long a new release may take until it is ready."""
+    release_command: tuple[str, ...] = ()
+    """A program and its words, run once from the new image before it is started, e.g. to migrate a database."""
     hosts: tuple[str, ...] = ()
     """Custom host names. A public one gets a TLS certificate by itself."""
     memory_bytes: Annotated[int, Field(ge=16 * 2**20)] = 512 * 2**20
@@ -68,6 +71,20 @@ class ProjectSettings(BaseModel):
         if not _HEALTH_PATH.fullmatch(value):
             raise ValueError(f"{value[:80]!r} is not a health path; give e.g. /health")
         return value
+
+    @field_validator("release_command", mode="before")
+    @classmethod
+    def _command(cls, value: Any) -> Any:
+        """Also as one text; a shell has no part in it."""
+        try:
+            words = shlex.split(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"it cannot be split into words: {error}") from None
+        if isinstance(words, list | tuple) and words and not words[0]:
+            raise ValueError("it names no program")
+        if isinstance(words, list | tuple) and any(isinstance(word, str) and "\0" in word for word in words):
+            raise ValueError("it holds a zero byte")
+        return words
 
     @field_validator("hosts")
     @classmethod

@@ -79,6 +79,7 @@ def host_of(name: str, port: int | None) -> str:
 
 _GITHUB = re.compile(r"^(?P<owner>[A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))/(?P<name>[A-Za-z0-9._-]{1,100})$")
 _SCP = re.compile(r"^[A-Za-z0-9._-]+@(?P<host>[A-Za-z0-9.-]+):(?P<path>[A-Za-z0-9._~/-]+)$")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BRANCH_PUNCTUATION = frozenset("-._/+@=#,()!&%")
 """What git allows and people use. Blanks, quotes, `$`, `;`, backslashes and git's own signs are not among them."""
 _REF_BYTES = 240
@@ -93,7 +94,7 @@ def parse_repository(text: str, *, github_url: str = "https://github.com") -> Re
     text = text.strip()
     if not text or text.startswith("-") or any(ord(c) < 33 or ord(c) == 127 for c in text) or len(text) > 500:
         raise Invalid(
-            f"{text[:80]!r} is not a repository.",
+            f"{_without_credential(text)!r} is not a repository.",
             hint="Give owner/repo, an https or ssh URL, or an absolute path.",
         )
     if match := _GITHUB.fullmatch(text):
@@ -110,7 +111,7 @@ def parse_repository(text: str, *, github_url: str = "https://github.com") -> Re
         return Repository(kind=SourceKind.LOCAL, location=text, owner="local", name=_last(text))
     if match := _SCP.fullmatch(text):
         if match["path"].startswith("-"):
-            raise Invalid(f"{text!r} is not a repository.", hint="Give an https or ssh URL.")
+            raise Invalid(f"{_without_credential(text)!r} is not a repository.", hint="Give an https or ssh URL.")
         return Repository(kind=SourceKind.URL, location=text, owner=match["host"], name=_last(match["path"]))
     found = _parse_url(text)
     at_github = found.owner_and_name if found.location.startswith(f"{github_url}/") else None
@@ -122,13 +123,18 @@ def _parse_url(text: str) -> Repository:
     try:
         parts = urlsplit(text)
         _ = parts.port
-    except ValueError as error:
-        raise Invalid(f"{text!r} is not a repository: {error}.", hint="Give an https or ssh URL.") from error
+    except ValueError:
+        # Not in Python's words, which repeat what stands in the server's or the port's place: with the `@` forgotten
+        # that is a password.
+        raise Invalid(
+            "The repository's URL cannot be read: what stands for its server or its port is neither.",
+            hint="Give an https or ssh URL, e.g. https://git.example.org/team/app.git.",
+        ) from None
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
         return Repository(kind=SourceKind.LOCAL, location=parts.path, owner="local", name=_last(parts.path))
     if parts.scheme not in {"https", "http", "ssh"} or not parts.hostname or parts.hostname.startswith("-"):
         raise Invalid(
-            f"{text!r} is not a repository klepaas can fetch.",
+            f"{_without_credential(text)!r} is not a repository klepaas can fetch.",
             hint="Give owner/repo, an https or ssh URL, or an absolute path.",
         )
     if parts.password or (parts.username and parts.scheme != "ssh") or (parts.username or "").startswith("-"):
@@ -137,6 +143,15 @@ def _parse_url(text: str) -> Repository:
             hint="Remove it from the URL and add it as a connection; klepaas keeps credentials sealed.",
         )
     return Repository(kind=SourceKind.URL, location=text, owner=parts.hostname, name=_last(parts.path))
+
+
+def _without_credential(text: str) -> str:
+    """What may be repeated of an address that cannot be read, cut to what fits into an error: nothing from where a
+    credential could stand, before the last `@` or in a query."""
+    before, at, rest = text.rpartition("@")
+    scheme = _SCHEME.match(before)
+    shown = f"{scheme[0] if scheme else ''}…@{rest}" if at else text
+    return re.split(r"[?#]", shown, maxsplit=1)[0][:80]
 
 
 def _last(path: str) -> str:

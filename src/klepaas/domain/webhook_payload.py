@@ -105,6 +105,7 @@ def _repository(payload: Mapping[str, Any]) -> RepositoryName | None:
         name=name,
         repository_id=_id(named.get("id")),
         installation_id=None if installation is None else str(installation),
+        is_private=named.get("private") is True,
     )
 
 

@@ -23,6 +23,7 @@ def repository(data: Any, installation_id: str | None) -> RepositoryName:
         name=str(data["name"]),
         repository_id=int(data["id"]),
         installation_id=installation_id,
+        is_private=data.get("private") is True,
     )
 
 

@@ -16,6 +16,7 @@ from klepaas import __version__
 from klepaas.errors import NetworkTimeout, Rejected, Unavailable
 from klepaas.github.budget import Budget, wait
 from klepaas.github.refusal import not_understood, refusal
+from klepaas.trust import authorities
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 ANSWER_WITHIN_S = 30.0
@@ -115,6 +116,7 @@ class RestApi:
             self._http = httpx.AsyncClient(
                 timeout=TIMEOUT,
                 transport=self._transport,
+                verify=authorities(),
                 # A proxy of the environment does not reach this machine's loopback.
                 trust_env=not _is_loopback(httpx.URL(self.url).host),
                 follow_redirects=False,

@@ -41,7 +41,7 @@ def request_key(ref: str, sha: str, environment: str, again: str = "") -> str:
 async def started(context: Context, project: Project, request: DeploymentRequest) -> Verdict:
     label = "klepaas" if request.trigger == BY_WATCHING else "webhook"
     actor = Actor(owner_id=project.owner_id, scope=Scope.DEPLOY, label=label)
-    submission = await deployments.start(context, actor, request)
+    submission = (await deployments.start(context, actor, request)).submission
     made = submission.deployment
     if not submission.is_new:
         return repeated(project, made)

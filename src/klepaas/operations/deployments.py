@@ -42,8 +42,16 @@ class DeploymentRequest:
     """The app's newest deployment as the caller knows it; another one since then means deciding again."""
 
 
-async def start(context: Context, actor: Actor, request: DeploymentRequest) -> Submission:
-    """Queue a deployment and wake the engine. Errors: NotFound, Invalid, NotAllowed; Overtaken, see `after_number`."""
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What a request led to, and the project it was for as it was then."""
+
+    submission: Submission
+    project: Project
+
+
+async def start(context: Context, actor: Actor, request: DeploymentRequest) -> Accepted:
+    """Record a deployment and have it carried. Errors: NotFound, Invalid, NotAllowed; Overtaken, see `after_number`."""
     actor.require(Scope.DEPLOY)
     project = await projects.find(context, actor, request.project)
     require_target(context, project)
@@ -63,16 +71,21 @@ async def start(context: Context, actor: Actor, request: DeploymentRequest) -> S
     )
     await context.apps.ensure(project, environment)
     key = scoped_key(project.id, request.request_key)
-    return await submit(context, event, key, after_number=request.after_number)
+    submission = await submit(context, event, key, after_number=request.after_number)
+    return Accepted(submission=submission, project=project)
 
 
 async def submit(
     context: Context, event: DeploymentQueued, request_key: str | None, *, after_number: int | None = None
 ) -> Submission:
-    """Record the deployment, then ring the bells of those who carry and those who watch."""
-    submission = await context.deployments.submit(event, request_key=request_key, after_number=after_number)
-    if submission.is_new:
-        context.runner.wake()
+    """Record the deployment and have it carried; ring the bells of those who watch the ones it supersedes."""
+
+    async def write(node: str | None) -> Submission:
+        return await context.deployments.submit(
+            event, request_key=request_key, after_number=after_number, claimed_by=node
+        )
+
+    submission = await context.runner.begin(write)
     for deployment_id in submission.superseded:
         context.feed.tell(deployment_id)
     return submission

@@ -106,8 +106,7 @@ class LiveFeed:
         new = await self._deployments.events(deployment_id, after=last)
         if not new:
             return
-        leads_to = new[-1].event.leads_to
         async with watched.changed:
             watched.events.extend(new)
-            watched.ended = leads_to is not None and leads_to.is_terminal
+            watched.ended = any(each.event.leads_to is not None and each.event.leads_to.is_terminal for each in new)
             watched.changed.notify_all()

@@ -8,8 +8,7 @@ from klepaas.domain.github import RepositoryName
 from klepaas.domain.project import Project
 from klepaas.operations import deployments, pipelines, projects, repositories
 from klepaas.operations.context import Context
-from klepaas.operations.deployments import DeploymentRequest
-from klepaas.operations.ports.deployments import Submission
+from klepaas.operations.deployments import Accepted, DeploymentRequest
 from klepaas.operations.projects import ProjectChange
 
 
@@ -49,11 +48,9 @@ async def find_to_deploy(context: Context, actor: Actor, name: RepositoryName, *
     return await repositories.find(context, actor, name, target=target)
 
 
-async def deploy(
-    context: Context, actor: Actor, project: Project, request: DeploymentRequest
-) -> tuple[Project, Submission]:
-    """As `deployments.start`, with the project as it is then. What the project's chain lacks is made before, so that
-    what the provider says against it is said to the caller; a deployment makes it by itself, so whoever may deploy may.
+async def deploy(context: Context, actor: Actor, project: Project, request: DeploymentRequest) -> Accepted:
+    """As `deployments.start`. What the project's chain lacks is made before, so that what the provider says against it
+    is said to the caller; a deployment makes it by itself, so whoever may deploy may.
 
     Errors: as of `deployments.start` and `Pipelines.ensure`."""
     actor.require(Scope.DEPLOY)
@@ -61,8 +58,7 @@ async def deploy(
     chains = context.pipelines.get(project.target)
     if chains is not None and not pipelines.is_whole(project):
         await chains.ensure(project)
-        project = await context.projects.get(project.id) or project
-    return project, await deployments.start(context, actor, request)
+    return await deployments.start(context, actor, request)
 
 
 async def owner_of(context: Context, project: Project) -> str:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.connection import Connection
-from klepaas.domain.project import Project, ProjectSettings, parse_name, parse_variable
+from klepaas.domain.project import App, Project, ProjectSettings, parse_name, parse_variable
 from klepaas.domain.repository import Repository, SourceKind, parse_branch, parse_repository
 from klepaas.domain.trigger_rule import TriggerRule
 from klepaas.errors import Conflict, Invalid, NotAllowed, NotFound, Outside
@@ -147,15 +147,23 @@ async def retire(context: Context, actor: Actor, reference: str) -> Project:
             )
     # Retired first: the reconciler ends whatever runs without a record, also when we are killed right here.
     await context.projects.retire(project.id, context.clock.now())
-    target = context.target_of(project.target)
-    for state in [s for s in await context.apps.all() if s.app.project_id == project.id]:
-        if isinstance(target, ShiftsTraffic):
-            await target.close(state.app)
-        for release_id in await target.running(state.app):
-            release = await context.releases.get(release_id)
-            if release is not None:
-                await target.remove(state.app, release)
+    try:
+        for state in [s for s in await context.apps.all() if s.app.project_id == project.id]:
+            await _end(context, project, state.app)
+    except Outside as away:
+        log.warning("left_to_the_reconciler", project=project.name, reason=away.message)
     return project
+
+
+async def _end(context: Context, project: Project, app: App) -> None:
+    target = context.target_of(project.target)
+    if isinstance(target, ShiftsTraffic):
+        await target.close(app)
+    for release_id in await target.running(app):
+        release = await context.releases.get(release_id)
+        if release is not None:
+            await target.remove(app, release)
+    await context.builder_of(project.target).collect(app, keep=())
 
 
 async def find(context: Context, actor: Actor, reference: str) -> Project:
@@ -218,6 +226,12 @@ def _repository(context: Context, actor: Actor, text: str) -> Repository:
             )
         if actor.scope is not Scope.OPERATOR:
             raise NotAllowed("Only the operator may use a repository on this machine's disk.")
+    if repository.scheme == "ssh" and actor.scope is not Scope.OPERATOR:
+        # With klepaas' own key, which may open what another owner's project needs it for.
+        raise NotAllowed(
+            "Only the operator may use a repository over ssh: it is fetched with the key of klepaas itself.",
+            hint="Give its https address, and a connection if it is private.",
+        )
     return repository
 
 

@@ -73,10 +73,11 @@ async def refused_by_rule(context: Context, push: Push) -> Refusal | None:
     """What `decide_push` would say when the push is about none of the projects, and nothing new is said of them; else
     None. Errors: Unavailable when our own memory is away."""
     recalled = await context.projects.recall(push.repository)
-    for project in recalled.projects:
+    told = _may_be_told(recalled.projects, push.repository)
+    for project in told:
         if push_rules.is_about(project, push) or _as_named(project, push.repository) is not project:
             return None
-    return Refusal([_not_its_branch(project) for project in recalled.projects], recalled.as_of)
+    return Refusal([_not_its_branch(project) for project in told], recalled.as_of)
 
 
 async def decide_release(context: Context, release: PublishedRelease, *, delivery_id: str) -> Sequence[Verdict]:
@@ -99,12 +100,17 @@ async def decide_release(context: Context, release: PublishedRelease, *, deliver
 
 async def projects_of(context: Context, repository: RepositoryName) -> Sequence[Project]:
     """The projects of this repository, as it is called now."""
-    found = await context.projects.of_repository(repository)
+    found = _may_be_told(await context.projects.of_repository(repository), repository)
     current = [_as_named(project, repository) for project in found]
     changed = [now for now, before in zip(current, found, strict=True) if now is not before]
     if changed:
         await context.projects.learn(changed)
     return current
+
+
+def _may_be_told(projects: Sequence[Project], repository: RepositoryName) -> Sequence[Project]:
+    """What happens in a private repository is for those who have a connection to it. Anybody can write its name."""
+    return [project for project in projects if project.connection_id or not repository.is_private]
 
 
 def _not_its_branch(project: Project) -> Verdict:

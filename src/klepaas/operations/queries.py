@@ -8,7 +8,7 @@ from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import Recorded
 from klepaas.domain.project import Project
 from klepaas.domain.release import Release
-from klepaas.domain.status import Status
+from klepaas.domain.status import Stage, Status
 from klepaas.errors import NotFound
 from klepaas.operations import deployments, projects
 from klepaas.operations.context import Context
@@ -43,7 +43,7 @@ async def status(context: Context, actor: Actor, reference: str, environment: st
     target = context.target_of(project.target)
     urls: Sequence[str] = ()
     if state is not None and state.live_release_id and isinstance(target, ShiftsTraffic):
-        urls = (await target.open(state.app, project.settings.hosts)).urls
+        urls = (await target.address(state.app, project.settings.hosts)).urls
     elif state is not None and state.live_release_id and isinstance(target, KeepsRunning):
         urls = target.urls(state.app, project.settings.hosts)
     return AppStatus(
@@ -100,17 +100,24 @@ async def build_log(
 async def follow_build_log(
     context: Context, deployment_id: str, *, after: str | None
 ) -> AsyncIterator[Sequence[LogLine]]:
-    """Every line after `after`, in batches as they come; ends when the build is over. The caller has checked
-    permission."""
+    """Every line after `after`, in batches as they come; ends when the build and the release command, if there is one,
+    are over. The caller has checked permission."""
     async for _ in context.feed.news(deployment_id):
         deployment = await context.deployments.get(deployment_id)
         # Looked at before the last read: what is written until then is in it.
-        over = deployment is None or deployment.status.is_terminal or deployment.image_digest is not None
+        over = deployment is None or _is_written(deployment)
         while lines := await context.logs.page(deployment_id, after=after, limit=LINES_AT_ONCE):
             after = lines[-1].position
             yield lines
         if over:
             return
+
+
+def _is_written(deployment: Deployment) -> bool:
+    """Whether nothing more comes into its build log."""
+    if deployment.is_rollback:
+        return deployment.status.is_terminal or deployment.image_digest is not None
+    return deployment.status.is_terminal or deployment.step not in {Stage.FETCH, Stage.BUILD, Stage.RELEASE}
 
 
 async def runtime_log(

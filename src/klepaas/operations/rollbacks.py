@@ -24,6 +24,7 @@ from klepaas.errors import (
 )
 from klepaas.operations import connections, deployments, projects, rollback_lines
 from klepaas.operations.context import Context
+from klepaas.operations.deployments import Accepted
 from klepaas.operations.ports.apps import AppState
 from klepaas.operations.ports.deployments import Submission
 from klepaas.targets.protocol import KeepsWarm
@@ -185,14 +186,14 @@ async def _plan(context: Context, project: Project, chosen: _Chosen) -> Rollback
     )
 
 
-async def roll_back(context: Context, actor: Actor, request: RollbackRequest) -> Submission:
+async def roll_back(context: Context, actor: Actor, request: RollbackRequest) -> Accepted:
     """Queue the deployment of an earlier release. Errors as in `plan`; what cannot work touches nothing."""
     actor.require(Scope.DEPLOY)
     project = await projects.find(context, actor, request.project)
     deployments.require_target(context, project)
     key = deployments.scoped_key(project.id, request.request_key)
     if key is not None and (earlier := await context.deployments.by_request(key)):
-        return Submission(deployment=earlier, is_new=False)
+        return Accepted(submission=Submission(deployment=earlier, is_new=False), project=project)
     if request.steps_back is not None:
         rollback_lines.asked_for_earlier(project, request.steps_back)
     chosen = await _chosen(context, project, request)
@@ -221,10 +222,12 @@ async def roll_back(context: Context, actor: Actor, request: RollbackRequest) ->
         note="The image was gone; the commit is built again." if rebuild else "",
     )
     target = context.target_of(project.target)
-    if agreed.candidate.way is Way.WARM and isinstance(target, KeepsWarm):
-        # While the deployment is recorded and taken on: thawing is half of a warm rollback's time.
+    is_next = agreed.candidate.way is Way.WARM and not await context.deployments.is_in_hand(agreed.app.key)
+    if is_next and isinstance(target, KeepsWarm):
+        # While the deployment is recorded and taken on: thawing is half of a warm rollback's time. Not while another
+        # deployment is in hand, which may take minutes: the old version would run beside the live one meanwhile.
         target.thaw_ahead(agreed.app, release)
-    return await deployments.submit(context, event, key)
+    return Accepted(submission=await deployments.submit(context, event, key), project=project)
 
 
 def _choose(history: list[tuple[int, Release]], request: RollbackRequest, project: Project) -> tuple[int, Release]:

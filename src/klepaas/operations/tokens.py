@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
-from klepaas.domain.actor import Actor, Scope
+from klepaas.domain.actor import OPERATORS_OWNER, Actor, Scope
 from klepaas.domain.project import parse_name
 from klepaas.errors import Invalid, NotAllowed, NotAuthenticated, NotFound
 from klepaas.operations.context import Context
@@ -19,7 +19,10 @@ LONGEST = timedelta(days=3650)
 
 async def authenticate(context: Context, text: str) -> Actor:
     """The actor behind a token. Errors: NotAuthenticated, with the same words for every kind of wrong token."""
-    refused = NotAuthenticated("The token is missing, wrong, expired or revoked.", hint="Log in with: klepaas login")
+    refused = NotAuthenticated(
+        "The token is missing, wrong, expired or revoked.",
+        hint="Log in with: klepaas login. Who runs klepaas and has no token left: klepaas up --new-operator-token",
+    )
     token_id, secret = _parts(text)
     found = await context.tokens.by_id(token_id) if token_id else None
     # Compared also when there is no such token, so that the time to answer tells nothing.
@@ -52,9 +55,12 @@ async def create(
 
 async def first(context: Context) -> str | None:
     """The operator's token on the very first start; None ever after."""
-    if await context.tokens.any():
-        return None
-    owner = await _owner(context, "operator")
+    return None if await context.tokens.any() else await of_operator(context)
+
+
+async def of_operator(context: Context) -> str:
+    """One more token of the operator, for whoever starts klepaas: the home and its keys are theirs anyhow."""
+    owner = await _owner(context, OPERATORS_OWNER)
     _, text = await _issue(context, owner_id=owner.id, name="operator", scope=Scope.OPERATOR, lifetime=None)
     return text
 
@@ -65,7 +71,7 @@ async def list_all(context: Context, actor: Actor) -> Sequence[Token]:
 
 
 async def revoke(context: Context, actor: Actor, token_id: str) -> None:
-    """End a token now. Errors: NotFound."""
+    """End a token now. Errors: NotFound; Conflict for the last one of the operator that is valid."""
     actor.require(Scope.ADMIN)
     found = await context.tokens.by_id(token_id)
     if found is None or not actor.owns(found[0].owner_id):

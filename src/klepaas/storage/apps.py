@@ -18,6 +18,8 @@ from klepaas.storage.words import keepable
 
 a, o = apps.c, observations.c
 
+_BY_KEY = sa.select(apps).where(a.key == sa.bindparam("key"))
+
 NAME_LIMIT = 63
 """Longest label in a host name (RFC 1035)."""
 
@@ -51,7 +53,7 @@ class AppTable:
 
     async def get(self, project_id: str, environment: str) -> AppState | None:
         async with self._database.read() as connection:
-            row = (await connection.execute(sa.select(apps).where(a.key == _key(project_id, environment)))).first()
+            row = (await connection.execute(_BY_KEY, {"key": _key(project_id, environment)})).first()
             return None if row is None else _state(row)
 
     async def all(self) -> Sequence[AppState]:
@@ -123,6 +125,12 @@ class AppTable:
         query = sa.select(observations).where(o.app_key == app_key).order_by(o.number.desc()).limit(limit)
         async with self._database.read() as connection:
             return [_change(row) for row in await connection.execute(query)]
+
+    async def forget_changes(self, before: datetime) -> int:
+        newest = sa.select(sa.func.max(o.number)).group_by(o.app_key)
+        async with self._database.write() as connection:
+            gone = await connection.execute(sa.delete(observations).where(o.at < before, o.number.not_in(newest)))
+            return gone.rowcount
 
 
 def _key(project_id: str, environment: str) -> str:

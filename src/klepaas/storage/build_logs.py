@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,10 +62,6 @@ class BuildLogFiles:
     async def tail(self, deployment_id: str, lines: int) -> Sequence[LogLine]:
         """The last lines, oldest first."""
         return await asyncio.to_thread(_tail, self._of(deployment_id), lines)
-
-    async def remove(self, deployment_id: str) -> None:
-        """Idempotent."""
-        await asyncio.to_thread(shutil.rmtree, self._of(deployment_id), ignore_errors=True)
 
     def _of(self, deployment_id: str) -> Path:
         if not _DEPLOYMENT_ID.fullmatch(deployment_id):

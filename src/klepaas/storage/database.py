@@ -219,6 +219,14 @@ def _statements(url: sa.URL, *, lease_s: float) -> "Statements":
 
 def _postgres_arguments(lease_s: float) -> dict[str, Any]:
     # A stopped process must not keep row locks for longer than its lease.
-    idle_ms = int(lease_s * 1000 * 0.6)
-    options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={idle_ms}"
-    return {"options": options, "connect_timeout": 10}
+    patience_ms = int(lease_s * 1000 * 0.6)
+    options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={patience_ms}"
+    return {
+        "options": options,
+        "connect_timeout": 10,
+        # A server whose packets are lost says nothing, and by itself the kernel waits a quarter of an hour for it.
+        "tcp_user_timeout": patience_ms,
+        "keepalives_idle": max(1, int(lease_s / 4)),
+        "keepalives_interval": 1,
+        "keepalives_count": 5,
+    }

@@ -26,6 +26,10 @@ d = deployments.c
 
 _NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 _INSERT_EVENTS = sa.insert(deployment_events)
+_UPDATE_APP = sa.update(apps).where(apps.c.key == sa.bindparam("app"))
+_UPDATE_APP_IF_LIVE = _UPDATE_APP.where(apps.c.live_release_id == sa.bindparam("live"))
+_PROVE_RELEASE = sa.update(releases).where(releases.c.id == sa.bindparam("release"), releases.c.proven_at.is_(None))
+"""Built once, as all statements here: to build one takes as long as to run it."""
 
 
 def columns_of(deployment: Deployment) -> dict[str, Any]:
@@ -85,8 +89,7 @@ async def write(
 
 @cache
 def _update_if(*names: str) -> sa.Update:
-    """An update of a deployment whose row still says what is known of these columns. Kept: to build it takes as long
-    as to run it."""
+    """An update of a deployment whose row still says what is known of these columns."""
     return sa.update(deployments).where(*(d[name] == sa.bindparam(_was(name), type_=d[name].type) for name in names))
 
 
@@ -135,38 +138,25 @@ def _recorded(row: sa.Row[Any]) -> Recorded:
 
 async def _project(connection: AsyncConnection, deployment: Deployment, event: Event, at: datetime) -> None:
     """What other tables say because of this event."""
-    app = apps.c.key == deployment.app_key
+    app = {"app": deployment.app_key}
     match event:
         case TrafficShiftDecided():
-            await connection.execute(
-                sa.update(apps)
-                .where(app)
-                .values(
-                    live_release_id=event.release_id,
-                    live_deployment_id=deployment.id,
-                    previous_release_id=event.previous_release_id,
-                )
-            )
+            decided = {
+                "live_release_id": event.release_id,
+                "live_deployment_id": deployment.id,
+                "previous_release_id": event.previous_release_id,
+            }
+            await connection.execute(_UPDATE_APP, {**app, **decided})
         case TrafficReturned():
-            await connection.execute(
-                sa.update(apps)
-                .where(app, apps.c.live_release_id == event.release_id)
-                .values(
-                    live_release_id=event.previous_release_id,
-                    live_deployment_id=event.previous_deployment_id,
-                    previous_release_id=None,
-                )
-            )
+            returned = {
+                "live_release_id": event.previous_release_id,
+                "live_deployment_id": event.previous_deployment_id,
+                "previous_release_id": None,
+            }
+            await connection.execute(_UPDATE_APP_IF_LIVE, {**app, "live": event.release_id, **returned})
         case DeploymentSucceeded():
-            await connection.execute(
-                sa.update(releases)
-                .where(releases.c.id == event.release_id, releases.c.proven_at.is_(None))
-                .values(proven_at=at)
-            )
-            await connection.execute(
-                sa.update(apps)
-                .where(app, apps.c.live_release_id == event.release_id)
-                .values(health="healthy", health_detail="", observed_at=at)
-            )
+            await connection.execute(_PROVE_RELEASE, {"release": event.release_id, "proven_at": at})
+            healthy = {"health": "healthy", "health_detail": "", "observed_at": at}
+            await connection.execute(_UPDATE_APP_IF_LIVE, {**app, "live": event.release_id, **healthy})
         case _:
             pass

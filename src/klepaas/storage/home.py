@@ -10,10 +10,11 @@ from typing import Self
 from klepaas.errors import Conflict, DiskFull, Invalid
 
 _PRIVATE = 0o700
+_BESIDE = "Stop it first, choose another folder with KLEPAAS_HOME, or use PostgreSQL for several processes."
 
 
 class Home:
-    """Enter it to have the folders made; leaving it gives up the claim. The folders stay."""
+    """Enter it to have the folders made; leaving it gives up the claim or the share. The folders stay."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -48,25 +49,36 @@ class Home:
             os.close(self._lock)
             self._lock = None
 
-    def claim(self) -> None:
-        """Be the only process in this home, until it ends. SQLite needs that; with PostgreSQL nobody claims.
+    def claim(self, *, hint: str = _BESIDE) -> None:
+        """Be the only process in this home, until it ends. SQLite needs that, and so does who takes everything down.
 
-        Errors: Conflict, naming the process that is here already."""
+        Errors: Conflict, naming the process that has claimed it; with `hint`."""
+        lock = self._locked(fcntl.LOCK_EX, hint)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+    def share(self) -> None:
+        """Be one of several processes in this home (PostgreSQL): none of them is alone there until all have ended.
+
+        Errors: Conflict while a process has claimed it."""
+        self._locked(fcntl.LOCK_SH, _BESIDE)
+
+    def _locked(self, kind: int, hint: str) -> int:
         # Not inherited by children: a git or docker that outlives us does not hold the claim.
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
             os.close(lock)
             raise Conflict(
-                f"klepaas runs here already: process {holder or 'unknown'} uses {self.path}.",
-                hint="Stop it first, choose another folder with KLEPAAS_HOME, or use PostgreSQL for several processes.",
+                f"klepaas runs here already: {f'process {holder}' if holder else 'somebody'} uses {self.path}.",
+                hint=hint,
                 evidence={"pid": holder},
             ) from error
+        # Whoever was named here has ended. Those who share are many, and not named.
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
+        return lock
 
     def free_bytes(self) -> int:
         """What this user may still write on the disk of the home."""

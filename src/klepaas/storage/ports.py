@@ -18,6 +18,8 @@ p = port_leases.c
 REFUSED_FOR = timedelta(minutes=10)
 """How long a port a stranger was found on is not offered again. A guess: strangers rarely move."""
 
+_LEASES = sa.select(p.holder, p.port).order_by(p.port)
+
 LEASE_TRIES = 50
 """Racing leases repeat until each has a port of its own; ports are drawn at random, so they rarely meet."""
 
@@ -29,10 +31,13 @@ class PortLeaseTable:
         self._database, self._clock = database, clock
         self._range = range(port_range[0], port_range[1] + 1)
         self._refused: dict[int, datetime] = {}
+        self._known: Mapping[str, int] = {}
+        self._known_of: int | None = None
+        """The state of the database they were read in: a switch looks at the leases half a dozen times."""
 
     async def lease(self, holder: str) -> int:
         for _ in range(LEASE_TRIES):
-            if (port := await self._port_of(holder)) is not None:
+            if (port := (await self.leased()).get(holder)) is not None:
                 return port
             try:
                 async with self._database.write() as connection:
@@ -48,7 +53,7 @@ class PortLeaseTable:
     async def replace(self, holder: str, taken: int) -> int:
         self._refused[taken] = self._clock.now()
         for _ in range(LEASE_TRIES):
-            if await self._port_of(holder) != taken:
+            if (await self.leased()).get(holder) != taken:
                 return await self.lease(holder)
             try:
                 async with self._database.write() as connection:
@@ -76,14 +81,13 @@ class PortLeaseTable:
             await connection.execute(sa.delete(port_leases).where(p.holder == holder))
 
     async def leased(self) -> Mapping[str, int]:
+        state = self._database.state
+        if state is not None and state == self._known_of:
+            return self._known
         async with self._database.read() as connection:
-            rows = await connection.execute(sa.select(p.holder, p.port).order_by(p.port))
-            return {row.holder: row.port for row in rows}
-
-    async def _port_of(self, holder: str) -> int | None:
-        async with self._database.read() as connection:
-            port: int | None = await connection.scalar(sa.select(p.port).where(p.holder == holder))
-            return port
+            found = {row.holder: row.port for row in await connection.execute(_LEASES)}
+        self._known, self._known_of = found, state
+        return found
 
     async def _free_port(self, connection: AsyncConnection) -> int:
         taken = set(await connection.scalars(sa.select(p.port)))

@@ -35,6 +35,10 @@ def place_of(project_id: str, environment: str, name: str) -> str:
     return f"variable:{project_id}:{environment}:{name}"
 
 
+_STANDING = sa.select(projects).where(p.retired_at.is_(None)).order_by(p.name, p.number)
+_BY_ID = _STANDING.where(p.id == sa.bindparam("id"))
+_NAMED = _STANDING.where(p.name == sa.bindparam("name"))
+_NAMED_OF_OWNER = _NAMED.where(p.owner_id == sa.bindparam("owner_id"))
 _TARGETS = sa.select(p.id, p.target).where(p.retired_at.is_(None))
 _WITH_VERSIONS = PROJECTS_OF.add_columns(VERSION)
 
@@ -67,14 +71,17 @@ class ProjectTable:
         return replace(project, number=number or 0)
 
     async def get(self, project_id: str) -> Project | None:
-        found = await self._where(p.id == project_id)
+        found = await self._found(_BY_ID, {"id": project_id})
         return found[0] if found else None
 
     async def named(self, name: str, owner_id: str | None) -> Sequence[Project]:
-        return await self._where(p.name == name, *_owned_by(owner_id))
+        if owner_id is None:
+            return await self._found(_NAMED, {"name": name})
+        return await self._found(_NAMED_OF_OWNER, {"name": name, "owner_id": owner_id})
 
     async def list(self, owner_id: str | None) -> Sequence[Project]:
-        return await self._where(*_owned_by(owner_id))
+        mine = _STANDING if owner_id is None else _STANDING.where(p.owner_id == owner_id)
+        return await self._found(mine, {})
 
     async def targets(self) -> Mapping[str, str]:
         async with self._database.read() as connection:
@@ -177,11 +184,12 @@ class ProjectTable:
         Errors: Conflict while a deployment is under way."""
         under_way = sa.exists().where(deployments.c.project_id == project_id, deployments.c.status.in_(UNDER_WAY))
         async with self._changing() as connection:
-            if await connection.scalar(sa.select(under_way)):
-                raise Conflict("A deployment of this project is under way.", hint="Wait for it, or cancel it.")
+            # First: it waits for a submission that is being written, which the question after it then sees.
             await connection.execute(
                 sa.update(projects).where(p.id == project_id, p.retired_at.is_(None)).values(retired_at=at)
             )
+            if await connection.scalar(sa.select(under_way)):
+                raise Conflict("A deployment of this project is under way.", hint="Wait for it, or cancel it.")
             await connection.execute(
                 sa.update(apps)
                 .where(apps.c.project_id == project_id)
@@ -223,17 +231,9 @@ class ProjectTable:
         async with self._database.read() as connection:
             return {row.name: row.updated_at for row in await connection.execute(query.order_by(v.name))}
 
-    async def _where(self, *conditions: sa.ColumnElement[bool]) -> Sequence[Project]:
-        query = sa.select(projects).where(p.retired_at.is_(None), *conditions).order_by(p.name, p.number)
-        return await self._found(query, {})
-
     async def _found(self, query: sa.Select[Any], values: Mapping[str, Any]) -> Sequence[Project]:
         async with self._database.read() as connection:
             return [project_of(row) for row in await connection.execute(query, values)]
-
-
-def _owned_by(owner_id: str | None) -> tuple[sa.ColumnElement[bool], ...]:
-    return () if owner_id is None else (p.owner_id == owner_id,)
 
 
 def _taken(project: Project) -> Conflict:

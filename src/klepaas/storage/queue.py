@@ -16,6 +16,7 @@ from klepaas.domain.status import IN_HAND, Status
 from klepaas.operations.ports.clock import Clock
 from klepaas.operations.ports.queue import Lost
 from klepaas.storage import deployment_state, event_log
+from klepaas.storage.claims import Claims
 from klepaas.storage.database import Database
 from klepaas.storage.tables import apps, deployments, nodes
 from klepaas.storage.words import keepable_event
@@ -28,9 +29,8 @@ FORGET_NODES_AFTER_S = 3600.0
 
 class DeploymentQueue:
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
+        self._database, self._clock, self._claims = database, clock, Claims(database)
         self._claimable = self._claimable_rows()
-        """Built once: building it takes longer than running it."""
 
     async def join(self, node: str, lease_s: float) -> None:
         async with self._database.pulse() as connection:
@@ -38,6 +38,10 @@ class DeploymentQueue:
                 # One process is all there is (the lock file of `home` sees to it): whoever was here is gone.
                 await connection.execute(sa.delete(nodes))
                 await connection.execute(sa.update(apps).values(held_until=None).where(apps.c.held_until.is_not(None)))
+                # Nor does anybody rest: the clock may have been set back since.
+                await connection.execute(
+                    sa.update(deployments).values(look_again_at=None).where(d.look_again_at.is_not(None))
+                )
             else:
                 await connection.execute(
                     sa.delete(nodes).where(nodes.c.lease_until < self._database.now - FORGET_NODES_AFTER_S)
@@ -74,7 +78,7 @@ class DeploymentQueue:
                 found = rows.all()
                 if not found:
                     return []
-                held = await self._held(connection, [row.app_key for row in found])
+                held = await self._claims.held(connection, [row.app_key for row in found])
                 taken = []
                 for row in found:
                     if row.app_key in held:
@@ -98,34 +102,19 @@ class DeploymentQueue:
             return []  # another node started the same app between our look and our write
 
     def _claimable_rows(self) -> sa.Select[Any]:
-        # A node whose own lease ran out takes nothing, its own deployments least of all: it still works on them.
-        alive = sa.exists().where(nodes.c.id == sa.bindparam("node"), nodes.c.lease_until > self._database.now)
-        other = deployments.alias()
-        idle = ~sa.exists().where(other.c.app_key == d.app_key, other.c.status.in_(IN_HAND))
         ownerless = ~sa.exists().where(nodes.c.id == d.node, nodes.c.lease_until > self._database.now)
         due = sa.or_(d.look_again_at.is_(None), d.look_again_at <= self._database.now)
-        may_begin = sa.and_(d.status == Status.QUEUED, idle)
+        may_begin = sa.and_(d.status == Status.QUEUED, self._claims.is_idle)
         may_go_on = sa.and_(d.status.in_(IN_HAND), ownerless, due)
         return (
             # The conditions are those of the locked rows themselves: PostgreSQL checks them again on a row that
             # another node claimed between our look and our lock, and leaves it out.
             sa.select(d.state, d.number, d.fence, d.app_key)
-            .where(alive, sa.or_(may_begin, may_go_on))
+            .where(self._claims.is_alive, sa.or_(may_begin, may_go_on))
             .order_by(d.created_at)
             .limit(sa.bindparam("room", type_=sa.Integer()))
             .with_for_update(skip_locked=True, of=deployments)
         )
-
-    async def _held(self, connection: AsyncConnection, app_keys: Sequence[str]) -> set[str]:
-        """Those apps that somebody holds (`Apps.hold`), and until our transaction ends no others can be held: a hold
-        locks the same row, and then sees what we started."""
-        rows = await connection.execute(
-            sa.select(apps.c.key, apps.c.held_until > self._database.now)
-            .where(apps.c.key.in_(app_keys))
-            .order_by(apps.c.key)
-            .with_for_update(read=True)
-        )
-        return {key for key, is_held in rows if is_held}
 
     async def owned(self, node: str) -> Mapping[str, bool]:
         async with self._database.read() as connection:
@@ -139,7 +128,7 @@ class DeploymentQueue:
             await connection.execute(
                 sa.update(deployments)
                 .where(d.id == deployment_id, d.node == node, d.status.in_(IN_HAND))
-                .values(node=None, look_again_at=self._database.now + look_again_in_s)
+                .values(node=None, look_again_at=self._database.now + look_again_in_s if look_again_in_s else None)
             )
 
     async def advance(self, deployment: Deployment, node: str, events: Sequence[Event]) -> Deployment:

@@ -20,6 +20,20 @@ from klepaas.storage.tables import releases, variables
 
 r, v = releases.c, variables.c
 
+_BY_ID = sa.select(releases).where(r.id == sa.bindparam("id"))
+_SEALED = sa.select(r.sealed_variables).where(r.id == sa.bindparam("id"))
+_PROVEN = (
+    sa.select(releases)
+    .where(
+        r.project_id == sa.bindparam("project_id"),
+        r.environment == sa.bindparam("environment"),
+        r.proven_at.is_not(None),
+    )
+    .order_by(r.number.desc())
+    .limit(sa.bindparam("most", type_=sa.Integer()))
+)
+"""Queries on the way of every rollback are built once: building one takes as long as running it."""
+
 CREATE_TRIES = 10
 """The number may be taken by a release of another deployment of the app. Only one of them runs at a time."""
 
@@ -107,7 +121,7 @@ class ReleaseTable:
         if not release_id:
             return None
         async with self._database.read() as connection:
-            row = await _one(connection, r.id == release_id)
+            row = (await connection.execute(_BY_ID, {"id": release_id})).first()
         if row is None:
             return None
         release = self._known[release_id] = _release(row)
@@ -116,19 +130,14 @@ class ReleaseTable:
         return release
 
     async def of_app(self, project_id: str, environment: str, *, limit: int = 100) -> Sequence[Release]:
-        query = (
-            sa.select(releases)
-            .where(r.project_id == project_id, r.environment == environment, r.proven_at.is_not(None))
-            .order_by(r.number.desc())
-            .limit(limit)
-        )
+        values = {"project_id": project_id, "environment": environment, "most": limit}
         async with self._database.read() as connection:
-            return [_release(row) for row in await connection.execute(query)]
+            return [_release(row) for row in await connection.execute(_PROVEN, values)]
 
     async def variables(self, release_id: str) -> Mapping[str, str]:
         """Errors: WrongKey; NotFound."""
         async with self._database.read() as connection:
-            sealed = await connection.scalar(sa.select(r.sealed_variables).where(r.id == release_id))
+            sealed = await connection.scalar(_SEALED, {"id": release_id})
         if sealed is None:
             raise _not_found(release_id)
         return self._sealer.open_values(sealed, place_of(release_id))

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import aiosqlite
 import sqlalchemy as sa
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
+LOCK_TIMEOUT_MS = 60_000
 
 
 class EndsItsTransaction(sqlite3.Connection):
@@ -41,18 +42,27 @@ class DirectConnection(aiosqlite.Connection):
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # While the thread still has something (its caller may have been cancelled) all else waits its turn there:
         # two threads in one connection end the process.
-        if self._handed_over != self._carried_out or self._may_wait(fn, args):
-            self._handed_over += 1
-            return await super()._execute(self._carry_out, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._handed_over != self._carried_out or self._waits_for_disk(fn):
+            return await self._hand_over(fn, *args, **kwargs)
         if not self._running or not self._connection:
             raise ValueError("Connection closed")
-        return fn(*args, **kwargs)
+        if not (args and args[0] == BEGIN_WRITING):
+            return fn(*args, **kwargs)
+        try:
+            with _without_waiting(self._connection):
+                return fn(*args, **kwargs)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            return await self._hand_over(fn, *args, **kwargs)  # another program writes
 
-    def _may_wait(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        if args and args[0] == BEGIN_WRITING:
-            return True
+    def _waits_for_disk(self, fn: Callable[..., Any]) -> bool:
         # The end of a transaction that only read costs nothing.
         return self._writes and self._connection is not None and fn == self._connection.commit
+
+    async def _hand_over(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._handed_over += 1
+        return await super()._execute(self._carry_out, fn, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _carry_out(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -74,6 +84,16 @@ class DirectConnection(aiosqlite.Connection):
         return create
 
 
+@contextlib.contextmanager
+def _without_waiting(connection: sqlite3.Connection) -> Iterator[None]:
+    """For somebody else's lock."""
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_MS}")
+
+
 def make_private(path: Path) -> None:
     """Have a file with 0600 from birth. SQLite's journal files take over its mode."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,7 +109,7 @@ def configure(engine: sa.Engine) -> None:
     def _configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (*_PRAGMAS, "busy_timeout=60000"):
+        for pragma in (*_PRAGMAS, f"busy_timeout={LOCK_TIMEOUT_MS}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

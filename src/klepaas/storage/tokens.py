@@ -14,6 +14,16 @@ from klepaas.storage.tables import tokens
 
 t = tokens.c
 
+_BY_ID = sa.select(tokens).where(t.id == sa.bindparam("id"))
+"""Built once, as it is asked with every request."""
+_OF_OPERATOR = (
+    sa.select(t.id)
+    .where(t.scope == Scope.OPERATOR, t.revoked_at.is_(None))
+    .where(t.expires_at.is_(None) | (t.expires_at > sa.bindparam("at", type_=t.expires_at.type)))
+    .order_by(t.id)
+    .with_for_update()
+)
+
 
 class TokenTable:
     def __init__(self, database: Database) -> None:
@@ -42,7 +52,7 @@ class TokenTable:
 
     async def by_id(self, token_id: str) -> tuple[Token, str] | None:
         async with self._database.read() as connection:
-            row = (await connection.execute(sa.select(tokens).where(t.id == token_id))).first()
+            row = (await connection.execute(_BY_ID, {"id": token_id})).first()
             return None if row is None else (_token(row), row.secret_hash)
 
     async def list(self, owner_id: str | None) -> Sequence[Token]:
@@ -53,8 +63,13 @@ class TokenTable:
             return [_token(row) for row in await connection.execute(query)]
 
     async def revoke(self, token_id: str, at: datetime) -> bool:
-        """False when there is no such token, or it had been revoked before."""
         async with self._database.write() as connection:
+            # Locked, so that of two that are the last ones not both are revoked at the same time.
+            if list(await connection.scalars(_OF_OPERATOR, {"at": at})) == [token_id]:
+                raise Conflict(
+                    "This is the operator's last valid token: without it nobody could manage this klepaas.",
+                    hint="Make another first: klepaas tokens create NAME --scope operator",
+                )
             revoked = await connection.execute(
                 sa.update(tokens).where(t.id == token_id, t.revoked_at.is_(None)).values(revoked_at=at)
             )

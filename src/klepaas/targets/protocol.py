@@ -80,6 +80,9 @@ class ShiftsTraffic(Protocol):
     async def open(self, app: App, hosts: Sequence[str]) -> Address:
         """Have a front door for the app (before its first release there is nothing behind it). Idempotent."""
 
+    async def address(self, app: App, hosts: Sequence[str]) -> Address:
+        """Where people reach the app, as far as the record knows. Changes nothing, asks nobody outside."""
+
     async def shift(self, app: App, release: Release) -> None:
         """Send every new request to this release, atomically. Idempotent."""
 
@@ -91,6 +94,31 @@ class ShiftsTraffic(Protocol):
 
     async def close(self, app: App) -> None:
         """Take the front door away. Idempotent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSeen:
+    """One look at a release's command. `exit_code` is None while it runs; `lines` are those it wrote since the position
+    that was asked for, and `position` is the one to ask for next."""
+
+    exit_code: int | None
+    out_of_memory: bool = False
+    lines: tuple[str, ...] = ()
+    position: str = ""
+
+
+@runtime_checkable
+class RunsCommands(Protocol):
+    """A target that can run a release's command once, from its image and with its variables, beside everything else."""
+
+    async def begin_command(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+        """Have the command running, or ended: one that was begun before is not begun again. Does not wait for it."""
+
+    async def look_at_command(self, app: App, release: Release, *, after: str) -> CommandSeen:
+        """How it stands. `after` is the position of an earlier look; empty: from the beginning."""
+
+    async def end_command(self, app: App, release: Release) -> None:
+        """Have nothing of it there, whether it ended or not. `remove` does the same. Idempotent."""
 
 
 @runtime_checkable

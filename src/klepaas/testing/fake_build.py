@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,8 +92,11 @@ class FakeBuilder:
     async def inspect(self, digest: str, *, ref: str = "") -> Image | None:
         return self.images.get(digest)
 
+    async def collectable(self, app: App) -> Mapping[str, str]:
+        return {digest: image.ref for digest, image in self.images.items() if app.name in image.ref}
+
     async def collect(self, app: App, keep: Collection[str]) -> Sequence[str]:
-        gone = [d for d, image in self.images.items() if app.name in image.ref and d not in keep]
+        gone = [digest for digest in await self.collectable(app) if digest not in keep]
         for digest in gone:
             del self.images[digest]
         return gone

@@ -15,7 +15,7 @@ from klepaas.domain.observation import Health, Observation, ProbeAnswer, Traffic
 from klepaas.domain.project import App
 from klepaas.domain.release import Release
 from klepaas.errors import Rejected, Unavailable
-from klepaas.targets.protocol import Address, Found, Plan, Reached, nothing_reached
+from klepaas.targets.protocol import Address, CommandSeen, Found, Plan, Reached, nothing_reached
 
 EVERY = "*"
 """Steers every release that has no script of its own."""
@@ -35,6 +35,15 @@ class Workload:
     looks: int = 0
     connections: int = 0
     log: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Command:
+    """A release's command, which ended as soon as it was begun."""
+
+    app: App
+    exit_code: int
+    lines: tuple[str, ...]
 
 
 @dataclass
@@ -58,6 +67,11 @@ class FakeTarget:
     """App key → its front door."""
     variables: dict[str, Mapping[str, str]] = field(default_factory=dict)
     """Release id → the opened variables `apply` was given."""
+    commands: dict[str, Command] = field(default_factory=dict)
+    """By release id, until it is taken away."""
+    commands_begun: list[tuple[str, ...]] = field(default_factory=list)
+    command_ends: list[int] = field(default_factory=list)
+    """Exit codes of the next commands; 0 when none is left."""
     _scripts: dict[str, tuple[Health, ...]] = field(default_factory=dict)
     _failures: dict[str, list[Exception]] = field(default_factory=lambda: defaultdict(list))
     _delays_s: dict[str, float] = field(default_factory=dict)
@@ -123,6 +137,28 @@ class FakeTarget:
         await self.reached("container_created")
         await self.reached("container_started")
 
+    # RunsCommands.
+
+    async def begin_command(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+        await self._enter("begin_command", release.id)
+        if release.id not in self.commands:
+            lines = ("command began", *(f"{name} is {value}" for name, value in variables.items()))
+            exit_code = self.command_ends.pop(0) if self.command_ends else 0
+            self.commands[release.id] = Command(app=app, exit_code=exit_code, lines=lines)
+            self.commands_begun.append(release.settings.release_command)
+        await self.reached("command_started")
+
+    async def look_at_command(self, app: App, release: Release, *, after: str) -> CommandSeen:
+        await self._enter("look_at_command", release.id)
+        command = self.commands[release.id]
+        return CommandSeen(exit_code=command.exit_code, lines=() if after else command.lines, position="1")
+
+    async def end_command(self, app: App, release: Release) -> None:
+        await self._enter("end_command", release.id)
+        self.commands.pop(release.id, None)
+
+    # Target again.
+
     async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         try:
             await self._enter("observe", release.id)
@@ -144,7 +180,7 @@ class FakeTarget:
             at=self.clock(),
             health=health,
             detail=f"The release is {health}.",
-            image_digest=release.image_digest,
+            image_digest=workload.release.image_digest,
             workload_id=workload.id,
             ready_replicas=1 if ready else 0,
             exit_code=workload.exit_code,
@@ -153,13 +189,16 @@ class FakeTarget:
 
     async def remove(self, app: App, release: Release) -> None:
         await self._enter("remove", release.id)
+        self.commands.pop(release.id, None)
         if workload := self.workloads.pop(release.id, None):
             self._logs[release.id] = workload.log
             await self.reached("container_removed")
 
     async def running(self, app: App) -> Sequence[str]:
         await self._enter("running", app.name)
-        return [release_id for release_id, workload in self.workloads.items() if workload.app.key == app.key]
+        apps = {key: each.app for key, each in self.workloads.items()}
+        apps |= {key: each.app for key, each in self.commands.items()}
+        return [release_id for release_id, owner in apps.items() if owner.key == app.key]
 
     async def tail(self, app: App, release: Release, lines: int) -> Sequence[str]:
         await self._enter("tail", release.id)
@@ -175,6 +214,9 @@ class FakeTarget:
         self.doors[app.key] = Address(urls=urls)
         return self.doors[app.key]
 
+    async def address(self, app: App, hosts: Sequence[str]) -> Address:
+        return self.doors.get(app.key, Address(urls=()))
+
     async def shift(self, app: App, release: Release) -> None:
         await self._enter("shift", release.id)
         if app.key not in self.doors:
@@ -188,15 +230,16 @@ class FakeTarget:
         await self._enter("answering", app.name)
         release_id = self.traffic.get(app.key)
         workload = self.workloads.get(release_id or "")
+        answers = workload is not None and workload.state == "running"
         serves = workload is not None and self._health_of(workload, looking=False) is Health.HEALTHY
         return TrafficAnswer(
             at=self.clock(),
             took_ms=1.0,
             url=f"http://{app.name}.invalid{path}",
-            status=200 if serves else 502,
-            release_id=release_id if serves else None,
+            status=200 if serves else 503 if answers else 502,
+            release_id=release_id if answers else None,
             upstream=workload.id if workload else None,
-            detail="" if serves else "HTTP 502",
+            detail="" if serves else f"HTTP {503 if answers else 502}",
         )
 
     async def open_connections(self, app: App, release: Release) -> int | None:

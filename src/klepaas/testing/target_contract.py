@@ -11,7 +11,7 @@ from typing import Protocol
 from klepaas.domain.observation import Health, Observation
 from klepaas.domain.project import App
 from klepaas.domain.release import Release
-from klepaas.targets.protocol import KeepsWarm, Plan, ShiftsTraffic, ShowsEverything, Target
+from klepaas.targets.protocol import CommandSeen, KeepsWarm, Plan, RunsCommands, ShiftsTraffic, ShowsEverything, Target
 
 PATIENCE_S = 60.0
 """How long a release may take to be as expected; a guess for a machine under load."""
@@ -34,6 +34,14 @@ class Place(Protocol):
 
     async def broken_release(self, number: int) -> Release:
         """A release whose app never answers as agreed."""
+
+
+class PlaceWithCommands(Place, Protocol):
+    """For targets that run commands."""
+
+    async def release_with_command(self, number: int, *, exit_code: int) -> Release:
+        """The same as `release`, with a command that writes the lines `command began` and `GREETING is …`, the latter
+        with the variable's value, and ends with this exit code."""
 
 
 class TargetContract:
@@ -120,6 +128,14 @@ class ShiftsTrafficContract:
         assert first.urls
         assert first == await front.open(place.app, [])
 
+    async def test_the_address_is_known_without_opening_anything(self, place: Place) -> None:
+        front = _front(place)
+        before = await front.address(place.app, [])
+        opened = await front.open(place.app, [])
+
+        assert before.urls == ()
+        assert await front.address(place.app, []) == opened
+
     async def test_nothing_answers_before_the_first_shift(self, place: Place) -> None:
         front = _front(place)
         await front.open(place.app, [])
@@ -191,6 +207,57 @@ class KeepsWarmContract:
         await place.target.remove(place.app, release)
 
         assert (await place.target.observe(place.app, release)).health is Health.ABSENT
+
+
+class RunsCommandsContract:
+    async def test_a_command_ends_with_its_exit_code_and_its_lines(self, place: PlaceWithCommands) -> None:
+        for number, exit_code in ((1, 0), (2, 3)):
+            release = await place.release_with_command(number, exit_code=exit_code)
+            seen, lines = await _command_of(place, release)
+
+            assert seen.exit_code == exit_code
+            assert lines == ["command began", f"GREETING is {SECRET}"]
+
+    async def test_a_command_that_was_begun_is_not_begun_again(self, place: PlaceWithCommands) -> None:
+        release = await place.release_with_command(1, exit_code=0)
+        await _command_of(place, release)
+        _, lines = await _command_of(place, release)
+
+        assert lines.count("command began") == 1
+
+    async def test_a_command_is_no_release_that_runs(self, place: PlaceWithCommands) -> None:
+        release = await place.release_with_command(1, exit_code=0)
+        await _command_of(place, release)
+
+        assert (await place.target.observe(place.app, release)).health is Health.ABSENT
+
+    async def test_nothing_of_a_command_is_left_when_it_or_its_release_is_taken_away(
+        self, place: PlaceWithCommands
+    ) -> None:
+        target = place.target
+        assert isinstance(target, RunsCommands)
+        for number, take_away in ((1, target.end_command), (2, place.target.remove)):
+            release = await place.release_with_command(number, exit_code=0)
+            await _command_of(place, release)
+            for _ in range(2):
+                await take_away(place.app, release)
+
+            assert release.id not in await place.target.running(place.app)
+
+
+async def _command_of(place: PlaceWithCommands, release: Release) -> tuple[CommandSeen, list[str]]:
+    """The command begun and looked at until it ended, and every line that was seen."""
+    target, lines, position = place.target, list[str](), ""
+    assert isinstance(target, RunsCommands)
+    await target.begin_command(place.app, release, {"GREETING": SECRET})
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        seen = await target.look_at_command(place.app, release, after=position)
+        lines, position = [*lines, *seen.lines], seen.position
+        if seen.exit_code is not None:
+            return seen, lines
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the command did not end; it wrote {lines}")
 
 
 class ShowsEverythingContract:

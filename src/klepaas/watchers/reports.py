@@ -21,7 +21,8 @@ LOOK_EVERY_S = 2.0
 QUIET_FOR_S = 20.0
 """A process that is alone hears of everything that is written; it looks all the same, should it have missed it."""
 REST_S = 0.5
-"""Between two looks of a process that hears of everything: a deployment writes a dozen times a second."""
+"""From hearing of something to looking, where a process hears of everything: a deployment writes a dozen times a
+second, and whoever waits for it waits for its writes only."""
 AT_ONCE = 50
 CLAIMED_FOR = timedelta(minutes=2)
 """A process that dies while it tells leaves the rest to another one after so long."""
@@ -57,8 +58,8 @@ class Reports:
             if more:
                 continue
             if self.alone:
-                await asyncio.sleep(REST_S)
                 await self.context.feed.stirred(within_s=QUIET_FOR_S if is_quiet else LOOK_EVERY_S)
+                await asyncio.sleep(REST_S)
             else:
                 await asyncio.sleep(LOOK_EVERY_S)
 

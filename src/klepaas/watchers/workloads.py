@@ -31,8 +31,9 @@ from klepaas.targets.protocol import (
 
 log = structlog.get_logger()
 
-SETTLE_S = 0.05
-"""After a change was told, wait this long for the ones that come with it (die, stop and destroy come together)."""
+SETTLE_S = 0.2
+"""After a change was told, wait this long for the ones that come with it: die, stop and destroy come together, and a
+switch that thaws one release moves the traffic to it next."""
 
 DOWN = frozenset({Health.STOPPED, Health.ABSENT, Health.PARKED})
 """States in which the live release does not come back by itself."""
@@ -53,6 +54,8 @@ class Workloads:
     interval: timedelta
     leads: Callable[[], Awaitable[bool]]
     _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _without_images: set[str] = field(default_factory=set)
+    """Keys of apps of retired projects."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -99,7 +102,7 @@ class Workloads:
         """Look at one app; put right what differs from the record; write down what was seen."""
         project = await self.context.projects.get(state.app.project_id)
         if project is None:
-            await self._close_doors(state)
+            await self._end_retired(state)
             return
         target = self.context.target_of(project.target)
         live = await self.context.releases.get(state.live_release_id) if state.live_release_id else None
@@ -133,7 +136,12 @@ class Workloads:
         seen = await target.observe(state.app, live)
         action = ""
         if seen.health in DOWN:
-            action = await self._start_again(state, target, live, seen)
+            try:
+                action = await self._start_again(state, target, live, seen)
+            except (KlepaasError, TimeoutError) as fault:
+                stays = replace(seen, detail=f"{seen.detail} It cannot be started again: {_why(fault)}".strip())
+                await self._write_down(state, live, stays, " ".join(repaired))
+                raise
         elif seen.health is not Health.UNKNOWN and isinstance(target, ShiftsTraffic):
             action = await self._check_traffic(state, project, target, live, seen)
         await self._write_down(state, live, seen, " ".join([*repaired, action]).strip())
@@ -207,6 +215,13 @@ class Workloads:
             await door.shift(state.app, live)
         log.warning("traffic_sent_back", app=state.app.name, release_id=live.id, found=found)
         return f"traffic was sent to the live release again: {found}"
+
+    async def _end_retired(self, state: AppState) -> None:
+        """What `_discard_strays` leaves of a retired project's app, whose removal may have been cut short."""
+        await self._close_doors(state)
+        if state.app.key not in self._without_images:
+            await self.context.builder.collect(state.app, keep=())
+            self._without_images.add(state.app.key)  # it gets no new ones: once is enough
 
     async def _close_doors(self, state: AppState) -> None:
         """Lead nowhere, while the record says that nothing of the app is to be live."""
@@ -298,3 +313,7 @@ class Workloads:
     async def _listen(self, target: WatchesItself) -> None:
         async for _ in target.changes():
             self._due.set()
+
+
+def _why(fault: KlepaasError | TimeoutError) -> str:
+    return fault.message if isinstance(fault, KlepaasError) else f"it takes longer than {ACT_FOR_S:g} s."

@@ -1,10 +1,8 @@
 """Undo what a deployment that did not make it had started, so that the world is as it was before."""
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 
@@ -26,10 +24,9 @@ class Abandon:
     """What cannot be undone now (the target is away) is left to the reconciler, which follows the same record."""
 
     context: Context
-    work: Path
 
     async def undo(self, run: Run, scene: Scene, *, timeout: timedelta) -> None:
-        """Give traffic back, end the new release, remove the checkout. Idempotent. Errors: Lost."""
+        """Give traffic back and end the new release. Idempotent. Errors: Lost."""
         state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
         if state is not None and state.live_deployment_id == run.deployment.id:
             await run.record(
@@ -51,7 +48,9 @@ class Abandon:
             raise  # the target could be asked: taken up again, it is all undone
         except (KlepaasError, TimeoutError) as fault:
             log.warning("abandon_incomplete", reason=str(fault))
-        await asyncio.to_thread(shutil.rmtree, self.work / run.deployment.id, ignore_errors=True)
+        except Exception:
+            # A fault of ours. To undo it again and again would keep the app from every other deployment.
+            log.exception("abandon_incomplete")
 
     async def _restore(self, run: Run, scene: Scene, state: AppState | None) -> None:
         live = await self._release(state.live_release_id if state else None)

@@ -11,11 +11,11 @@ from datetime import timedelta
 
 import structlog
 
-from klepaas.domain.deployment import ABANDON, DONE, SETTLE, Failure
-from klepaas.domain.events import RetryScheduled, StageFinished, StageStarted
+from klepaas.domain.deployment import ABANDON, DONE, SETTLE, Deployment, Failure
+from klepaas.domain.events import Event, RetryScheduled, StageFinished, StageStarted
 from klepaas.domain.observation import Health
 from klepaas.domain.status import Stage, Status
-from klepaas.errors import DatabaseUnavailable, DeadlinePassed, KlepaasError, NotHealthy, Unavailable
+from klepaas.errors import DatabaseUnavailable, DeadlinePassed, KlepaasError, NotFound, NotHealthy, Unavailable
 from klepaas.operations import rollback_lines
 from klepaas.operations.ports.queue import Lost
 from klepaas.settings import Deadlines
@@ -79,11 +79,17 @@ class Deploy:
 
     async def carry(self, run: Run) -> None:
         await self._carry(run)
+        if run.deployment.status.is_terminal:
+            await self._steps.making.clear(run.deployment)
         if run.deployment.is_rollback and run.deployment.status is Status.SUCCEEDED:
             rollback_lines.completed(run.deployment)
 
     async def _carry(self, run: Run) -> None:
-        scene = await self._scene(run)
+        try:
+            scene = await self._scene(run)
+        except NotFound as gone:
+            await self._end_without_scene(run, gone)
+            return
         if run.deployment.fence > self._attempts and run.deployment.step not in {ABANDON, SETTLE}:
             await run.record(*run.deployment.give_up(_stage_of(run), self._poisoned(run)))
         while run.deployment.step != DONE:
@@ -103,7 +109,8 @@ class Deploy:
         await self._reached(f"{stage}.started")
         started = time.monotonic()
         try:
-            outcome = await within(run, self._deadline(run, scene, stage), self._do(run, scene, stage), what=stage)
+            deadline, too_late = self._deadline(run, scene, stage)
+            outcome = await within(run, deadline, self._do(run, scene, stage), too_late=too_late)
         except (Lost, DatabaseUnavailable):
             raise
         except Interrupted:
@@ -119,16 +126,7 @@ class Deploy:
 
     async def _advance(self, run: Run, stage: Stage, outcome: Outcome, took_s: float) -> None:
         """Record the end of the stage with the beginning of the next one, or the end of the deployment."""
-        following = WAY[stage]
-        finished = StageFinished(stage=stage, took_s=round(took_s, 4), next_step=following, detail=outcome.detail)
-        if outcome.failure is not None:
-            # The stage did its work and the work says no: what it saw is recorded with the reason.
-            await run.record(*outcome.events, *run.deployment.give_up(stage, outcome.failure))
-        elif following == DONE:
-            await run.record(*outcome.events, finished, *run.deployment.succeed())
-        else:
-            begun = StageStarted(stage=Stage(following), fence=run.deployment.fence)
-            await run.record(*outcome.events, finished, begun)
+        await run.record(*_ending(run.deployment, stage, outcome, took_s))
         await self._reached(f"{stage}.recorded")
 
     def _do(self, run: Run, scene: Scene, stage: Stage) -> Awaitable[Outcome]:
@@ -141,13 +139,18 @@ class Deploy:
 
         return self._steps.of(stage)(run, scene, on_retry)
 
-    def _deadline(self, run: Run, scene: Scene, stage: Stage) -> timedelta:
-        """The stage's own deadline, cut short by that of the whole deployment until it is live."""
-        own = self._own_deadline(run, scene, stage)
+    def _deadline(self, run: Run, scene: Scene, stage: Stage) -> tuple[timedelta, str]:
+        """The stage's own deadline, cut short by that of the whole deployment until it is live; and what to say when it
+        passes."""
+        own, whole = self._own_deadline(run, scene, stage), self._for(scene).deployment
+        of_stage = f"The stage {stage} did not finish within {own.total_seconds():g} s."
         if run.deployment.live_at is not None or run.deployment.started_at is None:
-            return own
-        left = run.deployment.started_at + self._for(scene).deployment - scene.now()
-        return max(min(own, left), timedelta(0))
+            return own, of_stage
+        left = run.deployment.started_at + whole - scene.now()
+        if left >= own:
+            return own, of_stage
+        of_whole = f"The deployment was not live within {whole.total_seconds():g} s; it was in its stage {stage}."
+        return max(left, timedelta(0)), of_whole
 
     def _own_deadline(self, run: Run, scene: Scene, stage: Stage) -> timedelta:
         deadlines = self._for(scene)
@@ -188,7 +191,7 @@ class Deploy:
         limit_s = self._own_deadline(run, scene, stage).total_seconds()
         if isinstance(error, DeadlinePassed) and (better := self._steps.running.too_late(run, limit_s)):
             error = NotHealthy(better, hint="Its last lines and the answers to the probe are in the evidence.")
-        evidence = {**error.evidence, **(await self._steps.running.evidence(run, scene, stage))}
+        evidence = {**(await self._steps.running.evidence(run, scene, stage)), **error.evidence}
         failure = Failure(
             stage=stage,
             code=error.code,
@@ -203,6 +206,7 @@ class Deploy:
         """Undo what was started, then write the end. What cannot be undone now is the reconciler's."""
         await self._reached("abandon.started")
         await self._abandon.undo(run, scene, timeout=timedelta(seconds=ABANDON_FOR_S))
+        await self._steps.running.collect_images(run, scene, timeout=timedelta(seconds=ABANDON_FOR_S))
         await self._reached("abandon.done")
         await run.record(*run.deployment.end_abandoned())
         await self._reached("abandon.recorded")
@@ -216,8 +220,10 @@ class Deploy:
         seen = await self._steps.running.settled(scene, run, timeout=timedelta(seconds=SETTLE_FOR_S))
         if seen is None:
             await run.look_again_in(SETTLE_EVERY)
-        elif seen.release_id is not None and seen.release_id == run.deployment.release_id:
-            await run.record(*run.deployment.succeed(seen=seen))
+        elif seen.is_served_by(run.deployment.release_id):
+            if run.deployment.live_at is None:
+                await run.record(await self._steps.running.seen_live(scene, run, seen))
+            await run.record(*run.deployment.succeed())
         else:
             failure = run.deployment.failure
             assert failure is not None
@@ -246,6 +252,20 @@ class Deploy:
             await run.record(*run.deployment.give_up(Stage(failure.stage), told))
             await self._give_back(run, scene)
 
+    async def _end_without_scene(self, run: Run, gone: NotFound) -> None:
+        """End a deployment nobody can carry, rather than take it up for ever. What it started is the reconciler's."""
+        failure = Failure(
+            stage=_stage_of(run),
+            code=gone.code,
+            message=gone.message,
+            hint=gone.hint,
+            evidence={},
+            ends_as=Status.FAILED,
+        )
+        if run.deployment.failure is None:
+            await run.record(*run.deployment.give_up(_stage_of(run), failure))
+        await run.record(*run.deployment.end_abandoned())
+
     def _poisoned(self, run: Run) -> Failure:
         return Failure(
             stage=_stage_of(run),
@@ -255,6 +275,20 @@ class Deploy:
             evidence={"attempts": run.deployment.fence - 1},
             ends_as=Status.FAILED,
         )
+
+
+def _ending(deployment: Deployment, stage: Stage, outcome: Outcome, took_s: float) -> list[Event]:
+    following = WAY[stage]
+    finished = StageFinished(stage=stage, took_s=round(took_s, 4), next_step=following, detail=outcome.detail)
+    if outcome.failure is not None:
+        # The stage did its work and the work says no: what it saw is recorded with the reason.
+        return [*outcome.events, *deployment.give_up(stage, outcome.failure)]
+    if following == DONE:
+        return [*outcome.events, finished, *deployment.succeed()]
+    events = [*outcome.events, finished, StageStarted(stage=Stage(following), fence=deployment.fence)]
+    if outcome.following is not None:
+        events += _ending(deployment, Stage(following), outcome.following, 0.0)
+    return events
 
 
 def _stage_of(run: Run) -> Stage:

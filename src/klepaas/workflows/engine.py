@@ -16,9 +16,12 @@ import structlog
 
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.events import Event
+from klepaas.domain.status import Status
 from klepaas.errors import Unavailable
+from klepaas.operations.ports.deployments import Submission
 from klepaas.operations.ports.feed import Feed
 from klepaas.operations.ports.queue import Lost, Queue
+from klepaas.operations.ports.runner import Submit
 from klepaas.settings import EngineSettings
 from klepaas.targets.protocol import Reached
 
@@ -40,11 +43,31 @@ class Run:
         self._engine = engine
         self.deployment = deployment
         self.interrupted = asyncio.Event()
+        self._one_after_another = asyncio.Lock()
+        """Two halves of a stage may have something to tell at once."""
+        self._recording: set[asyncio.Task[None]] = set()
 
     async def record(self, *events: Event) -> None:
-        """Append events to the history and write the new state. Errors: Lost when it is another node's now."""
-        self.deployment = await self._engine.advance(self.deployment, events)
+        """Append events to the history and write the new state. Once begun it ends, also when its caller is cancelled:
+        else nobody would know what was written.
+
+        Errors: Lost when it is another node's now, or has ended: work that was left behind has nothing more to say."""
+        task = asyncio.create_task(self._record(events))
+        self._recording.add(task)
+        task.add_done_callback(self._recorded)
+        await asyncio.shield(task)
         self.obey_cancellation()
+
+    async def _record(self, events: tuple[Event, ...]) -> None:
+        async with self._one_after_another:
+            if self.deployment.status.is_terminal:
+                raise Lost(self.deployment.id)
+            self.deployment = await self._engine.advance(self.deployment, events)
+
+    def _recorded(self, task: asyncio.Task[None]) -> None:
+        self._recording.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever still waits; who does not finds out with its next record
 
     def obey_cancellation(self, *, asked: bool = False) -> None:
         """Interrupt the work when its cancellation was requested, unless it is live: then it is too late."""
@@ -68,7 +91,10 @@ class Engine:
         self.node = "node_" + secrets.token_hex(6)
         self._queue, self._carry, self._feed, self._settings, self._reached = queue, carry, feed, settings, reached
         self._lease = PRACTICALLY_FOREVER if alone else settings.lease
-        self._running: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._running: dict[str, Run] = {}
+        self._begun: asyncio.Queue[Run] = asyncio.Queue()
+        """Those of them whose carrying has not started yet."""
+        self._serves = False
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self.renewed_at = _boottime()
@@ -80,66 +106,92 @@ class Engine:
 
     def interrupt(self, deployment_id: str) -> None:
         if found := self._running.get(deployment_id):
-            found[0].obey_cancellation(asked=True)
+            found.obey_cancellation(asked=True)
 
-    @property
-    def in_hand(self) -> frozenset[str]:
-        """Ids of the deployments this node works on now."""
-        return frozenset(self._running)
+    async def begin(self, submit: Submit) -> Submission:
+        """As the port says. Who finds us busy, with claiming or altogether, does not wait for us."""
+        if not self._serves or self._claiming.locked() or self._room <= 0:
+            submission = await submit(None)
+        else:
+            async with self._claiming:
+                submission = await submit(self.node)
+                if submission.is_new and submission.deployment.status is Status.RUNNING:
+                    self._begin(submission.deployment)
+                    return submission
+        if submission.is_new:
+            self.wake()
+        return submission
 
     # Serving.
 
     async def run(self) -> None:
         await self._patiently(lambda: self._queue.join(self.node, self._lease.total_seconds()))
         self.renewed_at = _boottime()
+        self._serves = True
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._every_beat(self._renew))
                 group.create_task(self._every_beat(self._tend))
+                group.create_task(self._claim_forever())
                 while True:
-                    await self._take_on(group)
+                    run = await self._begun.get()
+                    group.create_task(self._drive(run))
         except* Lost as lost:
             raise Lost(self.node) from lost
+        finally:
+            self._serves = False
+
+    @property
+    def _room(self) -> int:
+        """How many more deployments this node may carry."""
+        return self._settings.capacity - len(self._running)
 
     async def leave(self) -> None:
         """Give this node's work away at once instead of letting its lease run out."""
         await self._queue.leave(self.node)
 
-    async def _take_on(self, group: asyncio.TaskGroup) -> None:
-        self._wake.clear()
-        async with self._claiming:
-            room = self._settings.capacity - len(self._running)
-            for deployment in await self._patiently(lambda: self._queue.claim(self.node, room)):
-                run = Run(self, deployment)
-                run.obey_cancellation()
-                self._feed.tell(deployment.id)
-                task = group.create_task(self._drive(run))
-                self._running[deployment.id] = (run, task)
-                task.add_done_callback(lambda _, gone=deployment.id: self._forget(gone))  # type: ignore[misc]
-        # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the wake.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.poll.total_seconds()):
-                await self._wake.wait()
+    async def _claim_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            async with self._claiming:
+                for deployment in await self._patiently(lambda: self._queue.claim(self.node, self._room)):
+                    self._begin(deployment)
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the wake.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll.total_seconds()):
+                    await self._wake.wait()
 
-    def _forget(self, deployment_id: str) -> None:
-        self._running.pop(deployment_id, None)
-        self._wake.set()
+    def _begin(self, deployment: Deployment) -> None:
+        """Have what was claimed carried. Only with `_claiming` in hand: whoever tends lets go of what is claimed and
+        not in `_running`."""
+        run = self._running[deployment.id] = Run(self, deployment)
+        run.obey_cancellation()
+        self._feed.tell(deployment.id)
+        self._begun.put_nowait(run)
 
     async def _drive(self, run: Run) -> None:
-        await self._reached("claimed")
-        with structlog.contextvars.bound_contextvars(deployment_id=run.deployment.id):
-            try:
-                await self._carry(run)
-            except Lost:
-                log.info("deployment_lost", node=self.node)
-            except Unavailable as away:
-                # The database stayed away for longer than our patience: the row is still ours or somebody's.
-                log.warning("deployment_put_down", reason=away.message)
-                await self._put_down(run)
-            except Exception:
-                # A fault of ours outside any step. Put down, it is looked at again; `attempts` ends a poisoned one.
-                log.exception("deployment_put_down")
-                await self._put_down(run)
+        try:
+            await self._reached("claimed")
+            with structlog.contextvars.bound_contextvars(deployment_id=run.deployment.id):
+                await self._carry_or_put_down(run)
+        finally:
+            if self._running.get(run.deployment.id) is run:  # it may have been lost, and claimed again meanwhile
+                del self._running[run.deployment.id]
+            self.wake()
+
+    async def _carry_or_put_down(self, run: Run) -> None:
+        try:
+            await self._carry(run)
+        except Lost:
+            log.info("deployment_lost", node=self.node)
+        except Unavailable as away:
+            # The database stayed away for longer than our patience: the row is still ours or somebody's.
+            log.warning("deployment_put_down", reason=away.message)
+            await self._put_down(run)
+        except Exception:
+            # A fault of ours outside any step. Put down, it is looked at again; `attempts` ends a poisoned one.
+            log.exception("deployment_put_down")
+            await self._put_down(run)
 
     async def _put_down(self, run: Run) -> None:
         with suppress(Unavailable):  # then `_tend` lets go of it: a row that is ours and not run
@@ -158,9 +210,15 @@ class Engine:
     # The lease.
 
     async def _renew(self) -> None:
-        at = _boottime()
-        if not await self._patiently(lambda: self._queue.renew(self.node, self._lease.total_seconds())):
-            raise Lost(self.node)
+        at, lease_s = _boottime(), self._lease.total_seconds()
+        renewal = asyncio.ensure_future(self._patiently(lambda: self._queue.renew(self.node, lease_s)))
+        # A database that says nothing at all is away, too. Its driver takes seconds to be cancelled: not waited for.
+        try:
+            await asyncio.wait({renewal}, timeout=max(lease_s - (at - self.renewed_at), 0))
+            if not renewal.done() or not renewal.result():
+                raise Lost(self.node)
+        finally:
+            renewal.cancel()
         self.renewed_at = at
 
     async def _tend(self) -> None:

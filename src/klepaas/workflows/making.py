@@ -23,6 +23,7 @@ from klepaas.operations.context import Context
 from klepaas.sources.protocol import Commit
 from klepaas.workflows.engine import Run
 from klepaas.workflows.outcome import OnRetry, Outcome
+from klepaas.workflows.release_command import refuse
 from klepaas.workflows.scene import Scene
 from klepaas.workflows.stages import persistently
 
@@ -37,6 +38,8 @@ class Making:
 
     async def fetch(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         deployment = run.deployment
+        if not deployment.is_rollback:
+            refuse(scene.target, scene.settings(deployment))
         if (earlier := await self._built_earlier(run, scene)) is not None:
             return Outcome(
                 events=(ProjectFileRead(settings=earlier.file_settings),), detail="skipped: it was built before"
@@ -64,8 +67,11 @@ class Making:
         pinned = ImagePinned(
             image_digest=image.digest, image_ref=image.ref, reused=reused, exposed_ports=image.exposed_ports
         )
-        await asyncio.to_thread(shutil.rmtree, self.work / deployment.id, ignore_errors=True)
         return Outcome(events=(pinned,), detail="image reused" if reused else image.digest[:19])
+
+    async def clear(self, deployment: Deployment) -> None:
+        """Remove the checkouts of one that has ended, when nobody waits for it any more."""
+        await asyncio.to_thread(shutil.rmtree, self.work / deployment.id, ignore_errors=True)
 
     async def _fetched(self, run: Run, scene: Scene, commit: str | None, on_retry: OnRetry) -> Commit:
         into = self._checkout(run.deployment)
@@ -107,11 +113,6 @@ class Making:
         found = await asyncio.to_thread(project_file.read, self._checkout(run.deployment))
         if found is None:
             return ()
-        if found.release_command:
-            raise Invalid(
-                "klepaas.toml asks for a release_command, which this klepaas cannot run yet.",
-                hint="Remove it and run the command when the app starts.",
-            )
         if found.target is not None and found.target != scene.target.name:
             raise Invalid(
                 f"klepaas.toml is for the target {found.target!r}, the project runs on {scene.target.name!r}.",
@@ -123,6 +124,7 @@ class Making:
                 f"klepaas.toml names variables that are not set: {', '.join(missing)}.",
                 hint=f"Set them: klepaas env set {scene.project.name} {missing[0]}",
             )
+        refuse(scene.target, scene.project.settings.over(found.settings))
         return (ProjectFileRead(settings=dict(found.settings)),)
 
     async def _built(self, scene: Scene, settings: ProjectSettings, commit_sha: str) -> Image | None:

@@ -21,6 +21,8 @@ class Outcome:
     events: tuple[Event, ...] = ()
     detail: str = ""
     failure: Failure | None = None
+    following: "Outcome | None" = None
+    """Of the next stage, when its work was done along the way: the ends of both are written down as one."""
 
 
 T = TypeVar("T")

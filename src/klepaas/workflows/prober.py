@@ -7,6 +7,7 @@ import math
 from datetime import datetime
 
 from klepaas.domain.observation import SwitchCertificate, TrafficAnswer
+from klepaas.errors import Unavailable
 from klepaas.targets.protocol import ShiftsTraffic
 from klepaas.workflows.scene import Scene
 
@@ -25,7 +26,9 @@ class Prober:
 
     def __init__(self, scene: Scene, door: ShiftsTraffic, path: str) -> None:
         self._scene, self._door, self._path = scene, door, path
-        self._answers: list[TrafficAnswer | None] = []
+        self._answers: dict[int, TrafficAnswer | None] = {}
+        """By number; None until it came."""
+        self._begun = 0
         self._asking: set[asyncio.Task[None]] = set()
         self._began_at = scene.now()
         self._loop: asyncio.Task[None] | None = None
@@ -48,7 +51,7 @@ class Prober:
             self._loop.cancel()
         if self._asking:
             await asyncio.wait(self._asking, timeout=PATIENCE_S)
-        answers = [a for a in self._answers if a is not None]
+        answers = [a for a in self._answers.values() if a is not None]
         failures = [a for a in answers if a.status is None or a.status >= 500]
         silent = len(self._answers) - len(answers)
         return SwitchCertificate(
@@ -62,16 +65,21 @@ class Prober:
         )
 
     async def _probe(self) -> None:
-        while len(self._answers) < MOST_REQUESTS:
+        while self._begun < MOST_REQUESTS:
             if len(self._asking) < MOST_IN_FLIGHT:
-                task = asyncio.create_task(self._ask(len(self._answers)))
-                self._answers.append(None)
+                self._begun += 1
+                self._answers[self._begun] = None
+                task = asyncio.create_task(self._ask(self._begun))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
             await asyncio.sleep(EVERY_S)
 
-    async def _ask(self, place: int) -> None:
-        self._answers[place] = await self._door.answering(self._scene.app, self._path)
+    async def _ask(self, number: int) -> None:
+        try:
+            self._answers[number] = await self._door.answering(self._scene.app, self._path)
+        except Unavailable:
+            # Our own memory could not say where to ask: no request was sent, so none failed.
+            del self._answers[number]
 
 
 def _p99(times_ms: list[float]) -> float:

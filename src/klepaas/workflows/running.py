@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import structlog
+
 from klepaas.domain.deployment import Deployment, Failure
 from klepaas.domain.events import (
     Event,
@@ -28,13 +30,18 @@ from klepaas.targets.protocol import KeepsRunning, KeepsWarm, ShiftsTraffic
 from klepaas.workflows.engine import Run
 from klepaas.workflows.outcome import OnRetry, Outcome, until_done
 from klepaas.workflows.prober import Prober
+from klepaas.workflows.release_command import ReleaseCommand
 from klepaas.workflows.scene import Scene
+from klepaas.workflows.stages import together
 from klepaas.workflows.verification import GOOD_AT_ONCE, GOOD_IN_A_ROW, Verification
+
+log = structlog.get_logger()
 
 TAIL_LINES = 200
 DEFAULT_PORT = 8080
 LOOK_EVERY_S = 0.01
 DRAIN_LOOK_S = 0.1
+SETTLE_LOOK_S = 0.25
 LONGEST_IDLE_S = 3.0
 """Longer than front doors keep an unused connection to a release."""
 DRAINED_LOOKS = 3
@@ -59,6 +66,12 @@ class Running:
             )
             await run.record(created)
         variables = await self.context.releases.variables(release.id)
+        if release.settings.release_command and not run.deployment.is_rollback:
+            # One that was given up may still run its command where it could not be undone: never two at once.
+            before = scene.before
+            known = {release.id, before.live_release_id, before.previous_release_id, before.warm_release_id}
+            await until_done(lambda: self._sweep(scene, keep=known), on_retry)
+            await ReleaseCommand(self.context).run(run, scene, release, variables, on_retry)
         door, deployment_id = scene.target, run.deployment.id
 
         async def apply() -> None:
@@ -66,23 +79,32 @@ class Running:
 
         if isinstance(door, ShiftsTraffic):
             # Opened while the release starts: a new app's front door takes as long as its container.
-            await asyncio.gather(
+            await together(
                 until_done(apply, on_retry),
                 until_done(lambda: door.open(scene.app, scene.project.settings.hosts), on_retry),
             )
         else:
             await until_done(apply, on_retry)
         warm = _was_warm(scene, release)
+        started = ReleaseStarted(release_id=release.id, warm=warm)
+        proven = None
         if isinstance(door, ShiftsTraffic):
-            # While the end of this stage is recorded: a release that was warm is proven by then.
-            self._verification(run, scene, release).begin()
-        return Outcome(events=(ReleaseStarted(release_id=release.id, warm=warm),), detail=f"release {release.number}")
+            verification = self._verification(run, scene, release)
+            # While the end of this stage is recorded. A release that was healthy when it was frozen mostly is so at
+            # once, and then both stages end here.
+            verification.begin()
+            if warm and (seen := await verification.good_at_once()) is not None:
+                proven = self._proven_healthy(run, scene, release, seen)
+        return Outcome(events=(started,), detail=f"release {release.number}", following=proven)
 
     async def verify(self, run: Run, scene: Scene, on_retry: OnRetry) -> Outcome:
         release = await self._known_release(run.deployment)
         verification = self._verifications.get(_turn(run)) or self._verification(run, scene, release)
-        seen = await verification.healthy()
-        self._verifications.pop(_turn(run), None)
+        return self._proven_healthy(run, scene, release, await verification.healthy())
+
+    def _proven_healthy(self, run: Run, scene: Scene, release: Release, seen: Observation) -> Outcome:
+        """The outcome of the stage verify. Errors: ImageMissing when it is not the release that was seen."""
+        verification = self._verifications.pop(_turn(run))
         if seen.image_digest != release.image_digest:
             raise ImageMissing(
                 f"What runs as release {release.number} is {seen.image_digest}, not {release.image_digest}.",
@@ -129,6 +151,19 @@ class Running:
         await self._collect_images(scene, live)
         return Outcome(events=tuple(events))
 
+    async def collect_images(self, run: Run, scene: Scene, *, timeout: timedelta) -> None:
+        """After a deployment that did not make it: the images of those that failed before it are of no use. Its own
+        stays for the next try. What cannot be done now is done with the next deployment."""
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                state = await self.context.apps.get(scene.app.project_id, scene.app.environment)
+                live = state.live_release_id if state else None
+                await self._collect_images(scene, live, also=run.deployment.image_digest)
+        except (Outside, TimeoutError) as fault:
+            log.info("images_not_collected", app=scene.app.name, reason=str(fault) or type(fault).__name__)
+        except Exception:
+            log.exception("images_not_collected", app=scene.app.name)  # no reason not to end
+
     async def evidence(self, run: Run, scene: Scene, stage: Stage) -> dict[str, Any]:
         """What can be had about a failed release: the last observation, the probe's answers, its last lines."""
         if stage not in {Stage.RELEASE, Stage.VERIFY, Stage.PROMOTE} or run.deployment.release_id is None:
@@ -154,7 +189,10 @@ class Running:
         return isinstance(scene.target, KeepsRunning) and (verification is None or verification.is_open)
 
     async def settled(self, scene: Scene, run: Run, *, timeout: timedelta) -> TrafficAnswer | None:
-        """What answers now at the front door of an app whose deployment is unknown; None: still nobody can say."""
+        """What answers now at the front door of an app whose deployment is unknown; None: still nobody can say.
+
+        A release that is to be live and does not serve yet is given the whole timeout: it may have to start again."""
+        seen, wanted = None, run.deployment.release_id
         with suppress(Outside, TimeoutError):
             async with asyncio.timeout(timeout.total_seconds()):
                 await scene.target.check()
@@ -162,10 +200,16 @@ class Running:
                 door = scene.target
                 if state is None or not isinstance(door, ShiftsTraffic):
                     return None
-                if state.live_release_id == run.deployment.release_id:
+                path, is_to_be_live = scene.settings(run.deployment).health_path, state.live_release_id == wanted
+                if is_to_be_live:
                     await door.shift(scene.app, await self._known_release(run.deployment))
-                return await door.answering(scene.app, scene.settings(run.deployment).health_path)
-        return None
+                seen = await door.answering(scene.app, path)
+                while is_to_be_live and not seen.is_served_by(wanted):
+                    await asyncio.sleep(SETTLE_LOOK_S)
+                    seen = await door.answering(scene.app, path)
+        if seen is None or seen.is_served_by(wanted):
+            return seen
+        return seen if await scene.can_be_asked() else None  # gone again: silence proves nothing
 
     async def outcome(self, scene: Scene, run: Run, target: KeepsRunning, *, timeout: timedelta) -> Observation | None:
         """What became of a deployment whose outcome is unknown, on a target that goes on by itself; None: nobody can
@@ -178,6 +222,12 @@ class Running:
                 seen = await target.settle(scene.app, release, deployment_id=run.deployment.id)
                 return None if seen.health in {Health.STARTING, Health.UNKNOWN} else seen
         return None
+
+    async def seen_live(self, scene: Scene, run: Run, seen: TrafficAnswer) -> TrafficShifted:
+        """What is to be recorded of a release that answers after all."""
+        door, hosts = scene.target, scene.project.settings.hosts
+        urls = (await door.address(scene.app, hosts)).urls if isinstance(door, ShiftsTraffic) else ()
+        return TrafficShifted(release_id=run.deployment.release_id or "", evidence=seen.as_dict(), urls=urls)
 
     async def proven(self, scene: Scene, run: Run, target: KeepsRunning, seen: Observation) -> tuple[Event, ...]:
         """What is to be recorded of a release that turned out to be live."""
@@ -216,7 +266,7 @@ class Running:
         """Ask through the front door until the new release answers; the stage's deadline ends it."""
         while True:
             answer = await door.answering(scene.app, release.settings.health_path)
-            if answer.release_id == release.id and answer.status is not None and answer.status < 500:
+            if answer.is_served_by(release.id):
                 return answer
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -267,12 +317,12 @@ class Running:
             if release is not None:
                 await scene.target.remove(scene.app, release)
 
-    async def _collect_images(self, scene: Scene, live: str | None) -> None:
+    async def _collect_images(self, scene: Scene, live: str | None, *, also: str | None = None) -> None:
         proven = await self.context.releases.of_app(scene.app.project_id, scene.app.environment)
         current = await self.context.releases.get(live) if live else None
         # The live one may be proven already (after a rollback) or not yet: it does not count as an earlier one.
         earlier = [release for release in proven if release.id != live][: scene.project.settings.keep_releases]
-        kept = {release.image_digest for release in (*earlier, current) if release is not None}
+        kept = {release.image_digest for release in (*earlier, current) if release is not None} | {also or ""}
         await self.context.builder_of(scene.project.target).collect(scene.app, kept)
 
 

@@ -20,8 +20,9 @@ class Interrupted(Exception):
     """The cancellation of the deployment was requested."""
 
 
-async def within(run: Run, deadline: timedelta, work: Awaitable[T], *, what: str) -> T:
-    """The result of `work`. Errors: its own; DeadlinePassed; Interrupted when cancellation is requested.
+async def within(run: Run, deadline: timedelta, work: Awaitable[T], *, too_late: str) -> T:
+    """The result of `work`. Errors: its own; DeadlinePassed, saying what is `too_late`; Interrupted when cancellation
+    is requested.
 
     Work that ignores its cancellation is left behind after LET_GO_S: a hanging call cannot hold the deployment."""
     task = asyncio.ensure_future(work)
@@ -33,8 +34,8 @@ async def within(run: Run, deadline: timedelta, work: Awaitable[T], *, what: str
         if interruption.done():
             raise Interrupted
         raise DeadlinePassed(
-            f"The stage {what} did not finish within {deadline.total_seconds():g} s.",
-            hint="Look at its log; the operator can raise the deadline (KLEPAAS_DEADLINES__…).",
+            too_late,
+            hint="Look at its log; the operator can raise the deadline (KLEPAAS_DEADLINES__…=20m).",
         )
     finally:
         interruption.cancel()
@@ -47,6 +48,20 @@ async def _end(task: "asyncio.Future[T]") -> None:
     task.cancel()
     with suppress(TimeoutError, asyncio.CancelledError, Exception):
         await asyncio.wait({task}, timeout=LET_GO_S)
+
+
+async def together(*halves: Awaitable[object]) -> None:
+    """Do all of it at once. The first half that fails ends the others; its error is raised once they have ended, so
+    that nothing goes on behind the back of whoever undoes the stage."""
+    tasks = [asyncio.ensure_future(half) for half in halves]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def persistently(

@@ -1,19 +1,19 @@
 """Health, version, metrics, the description of the API, and the server around it."""
 
 import asyncio
-import importlib
 import json
-import pkgutil
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from klepaas import __version__
 from klepaas.errors import Conflict, Invalid
-from klepaas.interfaces.api.app import create_app
+from klepaas.interfaces.api.app import ROUTERS, create_app
 from klepaas.interfaces.api.server import listening, serve_app
 from klepaas.interfaces.api.v1 import health
 from klepaas.operations.health import HealthReport
@@ -105,39 +105,80 @@ async def test_every_route_is_described_with_examples_and_its_errors(api: httpx.
     schemas = described["components"]["schemas"]
     for path, method, route in _routes(described):
         where = f"{method} {path}"
+        for status, media_type, content in _good_answers(route):
+            assert status == "204" or _examples(content, schemas), f"{where} {status} {media_type}"
         if path == f"{API}/cicd/webhook":  # proven by its signature, and in words of its own
             assert route["security"] == []
             continue
         if body := route.get("requestBody"):
-            name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
-            assert schemas[name]["examples"], where
+            assert _examples(body["content"]["application/json"], schemas), where
         if path not in {f"{API}/health", f"{API}/version"}:
             assert {"401", "422", "503"} <= set(route["responses"]), where
             assert route["responses"]["401"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
             assert "security" not in route, where
-    assert schemas["DeploymentAnswer"]["examples"]
     assert described["security"] == [{"bearer": []}]
 
 
 async def test_examples_of_answers_are_answers(api: httpx.AsyncClient) -> None:
-    from klepaas.interfaces.api.v1 import answers, bodies
+    """Each is word for word what would be sent: no field more, none less, times as they are written."""
+    described = (await api.get(f"{API}/openapi.json")).json()
+    models = {model.__name__: model for model in _models()}
+    named = {
+        content["schema"]["$ref"].rsplit("/", 1)[-1]
+        for _, _, route in _routes(described)
+        for _, _, content in _good_answers(route)
+        if "$ref" in content.get("schema", {})
+    }
 
-    modules = [
-        importlib.import_module(f"{answers.__name__}.{each.name}") for each in pkgutil.iter_modules(answers.__path__)
-    ]
-    models = {value for module in (*modules, bodies) for value in vars(module).values() if isinstance(value, type)}
-    found = 0
-    for model in models:
-        for example in getattr(model, "model_config", {}).get("json_schema_extra", {}).get("examples", []):
+    assert len(named) > 30
+    for name in named:
+        for example in described["components"]["schemas"][name]["examples"]:
+            assert models[name].model_validate_json(json.dumps(example)).model_dump(mode="json") == example, name
+
+
+async def test_examples_of_bodies_are_taken(api: httpx.AsyncClient) -> None:
+    described = (await api.get(f"{API}/openapi.json")).json()
+    fields = [route.body_field for route in _api_routes() if route.body_field is not None]
+    bodies: list[Any] = [field.field_info.annotation for field in fields]
+
+    assert len(bodies) > 10
+    for model in bodies:
+        examples = described["components"]["schemas"][model.__name__]["examples"]
+        assert examples == model.model_config["json_schema_extra"]["examples"]  # with all that is null in them
+        for example in examples:
             model.model_validate_json(json.dumps(example))
-            found += 1
-    assert found > 10
 
 
 def _routes(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in described["paths"].items():
         for method, route in methods.items():
             yield path, method, route
+
+
+def _good_answers(route: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Status, media type and content; also of an answer that says nothing of its content."""
+    for status, answer in route["responses"].items():
+        if status.startswith("2"):
+            for media_type, content in answer.get("content", {"": {}}).items():
+                yield status, media_type, content
+
+
+def _examples(content: dict[str, Any], schemas: dict[str, Any]) -> list[Any]:
+    if "example" in content:
+        return [content["example"]]
+    name = content.get("schema", {}).get("$ref", "").rsplit("/", 1)[-1]
+    return [*content.get("examples", []), *schemas.get(name, {}).get("examples", [])]
+
+
+def _api_routes() -> list[APIRoute]:
+    return [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+def _models() -> Iterator[type[BaseModel]]:
+    for route in _api_routes():
+        for model in (route.response_model, *(answer.get("model") for answer in route.responses.values())):
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                yield model
 
 
 async def test_a_server_says_where_it_serves_and_stops_when_told(door: Door) -> None:

@@ -75,9 +75,11 @@ async def test_the_status_of_a_new_project_says_that_nothing_is_there(api: httpx
 async def test_the_status_shows_what_is_live_and_where(api: httpx.AsyncClient, door: Door) -> None:
     project = await door.world.project()
     deployment = await deployed(door.world, project)
+    done = list(door.world.target.calls)
 
     status = (await api.get(f"{API}/projects/shop/status")).json()
 
+    assert door.world.target.calls == done, "what is put right is told by whoever watches, never by who only asks"
     assert status["live"]["deployment"]["id"] == deployment.id == status["last"]["id"]
     assert status["live"]["release"]["image_digest"] == deployment.image_digest
     assert status["urls"] == ["http://shop-production.invalid"]

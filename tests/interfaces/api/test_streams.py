@@ -3,10 +3,11 @@
 import asyncio
 import json
 import resource
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,13 +15,22 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from klepaas.domain.actor import Scope
+from klepaas.domain.actor import Actor, Scope
 from klepaas.domain.deployment import Deployment
+from klepaas.domain.events import Recorded, event_from
+from klepaas.errors import NotAuthenticated, NotFound, Unavailable
 from klepaas.interfaces.api import door as door_module
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.stream import new_lines
-from klepaas.operations import tokens
+from klepaas.interfaces.api.v1.answers import frames
+from klepaas.interfaces.api.v1.answers.answer import example_of
+from klepaas.interfaces.api.v1.answers.logs import LogLineAnswer
+from klepaas.interfaces.api.v1.pipelines import PipelineAnswer
+from klepaas.operations import pipelines, queries, tokens
+from klepaas.operations.context import Context
 from klepaas.operations.feed import LiveFeed
+from klepaas.operations.ports.build_logs import LogLine
+from klepaas.operations.ports.chains import Tell
 from tests.interfaces.api.doors import API, Door, deployed, door_of
 from tests.workflows.world import World, world
 
@@ -104,6 +114,60 @@ async def test_a_place_no_log_has_is_refused_before_the_stream_begins(api: httpx
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
 
 
+async def test_the_described_events_are_sent_like_that(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def follow(*_: object, **__: object) -> AsyncIterator[Recorded]:
+        for number, kind, data in messages(frames.EVENTS):
+            at, event = datetime.fromisoformat(data["at"]), event_from(kind, data)
+            yield Recorded(deployment_id="dep_1", seq=int(number), at=at, node="n", event=event)
+
+    monkeypatch.setattr(queries, "follow", follow)
+
+    assert await _all(stream.events(door.app.state.door, "dep_1", after=0)) == _without_comments(frames.EVENTS)
+
+
+async def test_the_described_lines_of_a_build_are_sent_like_that(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def follow(*_: object, **__: object) -> AsyncIterator[list[LogLine]]:
+        yield [LogLine(**{**line, "at": datetime.fromisoformat(line["at"])})]
+
+    line = example_of(LogLineAnswer)
+    monkeypatch.setattr(queries, "follow_build_log", follow)
+
+    assert await _all(stream.build_log(door.app.state.door, "dep_1", after=None)) == _without_comments(frames.BUILD_LOG)
+
+
+async def test_the_described_lines_of_an_app_are_sent_like_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(_: int) -> list[str]:
+        if not looks:
+            raise NotFound("Nothing is live.")
+        return looks.pop(0)
+
+    looks = [["listening on :8080"], ["GET / 200"]]
+    monkeypatch.setattr(stream, "RUNTIME_LOOK_EVERY_S", 0)
+    monkeypatch.setattr(stream, "RUNTIME_WINDOW", 1)
+
+    assert await _all(stream.runtime_log(look, lines=1)) == _without_comments(frames.RUNTIME_LOG)
+
+
+async def test_the_described_progress_is_sent_like_that() -> None:
+    async def work(tell: Tell) -> dict[str, Any]:
+        for change in made["changes"]:
+            await tell(change)
+        return made
+
+    made = example_of(PipelineAnswer)
+
+    assert await _all(await stream.progress(work, lambda answer: answer)) == _without_comments(frames.PIPELINE)
+
+
+async def _all(sent: AsyncIterator[bytes]) -> str:
+    return b"".join([part async for part in sent]).decode()
+
+
+def _without_comments(example: str) -> str:
+    assert ": keep-alive\n\n" in example
+    return example.replace(": keep-alive\n\n", "")
+
+
 async def test_events_come_while_they_happen(api: httpx.AsyncClient, door: Door) -> None:
     here = door.world
     here.builder.gate = asyncio.Event()
@@ -170,34 +234,104 @@ async def test_a_server_that_stops_ends_its_streams(door: Door) -> None:
     assert "deployment." not in "".join(rest)
 
 
-async def test_a_revoked_token_sees_nothing_more(
-    api: httpx.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["deployments/{waiting}/events", "deployments/{waiting}/logs", "projects/shop/logs"])
+async def test_a_stream_ends_with_its_token_although_nothing_comes(
+    api: httpx.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(door_module, "PASS_HOLDS_S", 0.0)
+    monkeypatch.setattr(door_module, "LOOK_EVERY_S", 0.02)
     here = door.world
-    here.builder.gate = asyncio.Event()
-    deployment = await here.deploy(await here.project())
+    project = await here.project()
+    await deployed(here, project)
+    waiting = await here.deploy(project)
     token, text = await tokens.create(here.context, here.actor, name="ci", scope=Scope.READ, lifetime=None)
     headers = SSE | {"Authorization": f"Bearer {text}"}
-    seen = ""
-    async with here.node():
-        async with api.stream("GET", f"{API}/deployments/{deployment.id}/events", headers=headers) as answer:
-            async for part in answer.aiter_text():
-                seen += part
-                if "commit.resolved" in seen and not here.builder.gate.is_set():
-                    await tokens.revoke(here.context, here.actor, token.id)
-                    here.builder.gate.set()
-        await here.ended(deployment)
+    address = f"{API}/{what.format(waiting=waiting.id)}"
+    async with asyncio.timeout(20), api.stream("GET", address, headers=headers) as answer:
+        await tokens.revoke(here.context, here.actor, token.id)
+        await answer.aread()  # raises when the stream is cut off instead of ended
 
-    assert "image.pinned" not in seen
-    assert "deployment.succeeded" not in seen
+    assert answer.status_code == 200
+    assert door.app.state.door.passes._open == {}
+    assert door.app.state.door.metrics.streams._value.get() == 0
+
+
+async def test_work_that_is_streamed_ends_with_its_token(
+    api: httpx.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "LOOK_EVERY_S", 0.02)
+    here = door.world
+    token, text = await tokens.create(here.context, here.actor, name="ci", scope=Scope.ADMIN, lifetime=None)
+    ended = asyncio.Event()
+
+    async def work(context: Context, actor: Actor, project: str, tell: Tell) -> None:
+        try:
+            await tell("Made the SourceCommit repository shop.")
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(pipelines, "ensure", work)
+    headers = SSE | {"Authorization": f"Bearer {text}"}
+    async with asyncio.timeout(20):
+        async with api.stream("POST", f"{API}/projects/shop/pipeline", headers=headers) as answer:
+            await tokens.revoke(here.context, here.actor, token.id)
+            await answer.aread()
+        await ended.wait()
+
+    assert [event for _, event, _ in messages(answer.text)] == ["change"]
+
+
+async def test_a_token_is_looked_at_once_for_all_its_streams(
+    api: httpx.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "LOOK_EVERY_S", 0.02)
+    deployment = await door.world.deploy(await door.world.project())
+    lookers = _lookers(monkeypatch)
+    async with AsyncExitStack() as open_streams:
+        for _ in range(3):
+            address = f"{API}/deployments/{deployment.id}/events"
+            await open_streams.enter_async_context(api.stream("GET", address, headers=SSE))
+        lookers.clear()
+        await until(lambda: lookers.total() > 5)
+
+        assert len(lookers) == 1
+
+
+@pytest.mark.parametrize("last", [NotAuthenticated("revoked"), RuntimeError("a fault of our own")])
+async def test_a_stream_outlives_a_look_without_an_answer_and_no_other(
+    api: httpx.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch, last: Exception
+) -> None:
+    """A database that is away for a moment must not send a thousand subscribers off."""
+    monkeypatch.setattr(door_module, "LOOK_EVERY_S", 0.02)
+    deployment = await door.world.deploy(await door.world.project())
+    async with asyncio.timeout(20):
+        async with api.stream("GET", f"{API}/deployments/{deployment.id}/events", headers=SSE) as answer:
+            lookers = _lookers(monkeypatch, Unavailable("away"), Unavailable("away"), last)
+            await answer.aread()
+
+    assert lookers.total() == 3
+
+
+def _lookers(monkeypatch: pytest.MonkeyPatch, *refusals: Exception) -> Counter[Any]:
+    """How often which task asks about a token from now on. It is told these, then the truth."""
+    counted, left = Counter[Any](), list(refusals)
+    real = tokens.authenticate
+
+    async def authenticate(context: Context, text: str) -> Actor:
+        counted[asyncio.current_task()] += 1
+        if left:
+            raise left.pop(0)
+        return await real(context, text)
+
+    monkeypatch.setattr(tokens, "authenticate", authenticate)
+    return counted
 
 
 async def test_a_hundred_thousand_lines_come_once_and_in_order(api: httpx.AsyncClient, door: Door) -> None:
     """R-11: every line once, in order, and again from the middle."""
     here = door.world
     deployment = await deployed(here, await here.project())
-    await here.context.logs.remove(deployment.id)
+    shutil.rmtree(here.context.logs._folder / deployment.id)  # type: ignore[attr-defined]
     writer = here.context.logs.writer(deployment.id, 1)
     for number in range(100_000):
         await writer.write(f"step {number}: “quoted”\tand\\escaped")

@@ -47,6 +47,16 @@ def test_check_is_content_with_a_good_file_or_none(command: Klepaas, tmp_path: P
     assert command("check", str(tmp_path)).code == 0
 
 
+def test_check_reads_a_file_like_the_server_does(command: Klepaas, tmp_path: Path) -> None:
+    """With the byte order mark and the line ends of Windows editors."""
+    (tmp_path / "klepaas.toml").write_bytes(b'\xef\xbb\xbfport = 3000\r\ncontext = "app"\r\n')
+    without = command("check", str(tmp_path), "--json")
+    (tmp_path / "app").mkdir()
+
+    assert [(problem["line"], problem["key"]) for problem in without.json["problems"]] == [(2, "context")]
+    assert command("check", str(tmp_path)).code == 0
+
+
 def checks(command: Klepaas) -> dict[str, dict[str, str]]:
     return {check["name"]: check for check in command("doctor", "--json").json["checks"]}
 

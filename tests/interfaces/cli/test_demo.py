@@ -1,18 +1,25 @@
 """The parts of the demo that need no engine: the sample as a repository, and the server as a child."""
 
+import asyncio
 import os
 import shutil
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from klepaas import processes
 from klepaas.client import Client
-from klepaas.errors import NotHealthy, Unavailable
-from klepaas.interfaces.cli import child, sample, showcase
-from klepaas.settings import process_environment
+from klepaas.errors import Conflict, NotAuthenticated, NotHealthy, Unavailable
+from klepaas.interfaces.cli import child, credentials, sample, showcase
+from klepaas.interfaces.cli.screen import Screen
+from klepaas.operations import projects
+from klepaas.operations.projects import Registration
+from klepaas.settings import Settings, process_environment
+from tests.interfaces.api.doors import door_of
+from tests.workflows.world import world
 
 
 @pytest.fixture
@@ -72,6 +79,64 @@ async def test_s08_the_first_token_is_caught_and_goes_into_no_file(
     assert kept
     assert all(token not in path.read_text() for path in kept)
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+
+
+@pytest.mark.parametrize("then", ["sys.exit('the port is taken')", "time.sleep(600)"], ids=["it ends", "Ctrl-C"])
+async def test_a_token_that_was_made_is_kept_also_when_the_server_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], then: str
+) -> None:
+    """It is shown only once, and the home has it from now on."""
+    token = "klp_0011223344556677_" + "x" * 43
+    _stand_in(tmp_path, monkeypatch, f"import time; print('Operator token: {token}', flush=True); {then}")
+    home = tmp_path / "home"
+
+    async def start() -> None:
+        settings, environment = Settings(home=home), {"PATH": os.defpath}
+        async with showcase.klepaas_of(settings, environment, Screen(), child.any_port()):
+            raise AssertionError
+
+    starting = asyncio.create_task(start())
+    while "sleep" in then and not credentials.load(home):
+        await asyncio.sleep(0.01)
+    if "sleep" in then:
+        starting.cancel()
+    with pytest.raises((Unavailable, asyncio.CancelledError)):
+        await starting
+
+    kept = credentials.load(home)
+    assert kept is not None
+    assert kept.token == token
+    assert capsys.readouterr().err.count(token) == 1
+
+
+async def test_a_token_nobody_knows_leads_to_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stand_in(tmp_path, monkeypatch, "serve()")
+    settings = Settings(home=tmp_path / "home")
+
+    with pytest.raises(NotAuthenticated) as refused:
+        async with showcase.klepaas_of(settings, {"PATH": os.defpath}, Screen(), child.any_port()):
+            raise AssertionError
+
+    assert "klepaas up --new-operator-token" in refused.value.hint
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["new", "registered by an earlier demo"])
+async def test_a_klepaas_that_takes_no_local_repositories_is_said_to_be_in_the_way(
+    app: Path, tmp_path: Path, is_known: bool
+) -> None:
+    """One that was started by hand in the same home: the demo finds it there and asks it."""
+    made = await sample.prepare(tmp_path / "repository", process_environment(), app)
+    async with world(f"sqlite+aiosqlite:///{tmp_path / 'klepaas.db'}", tmp_path) as here:
+        if is_known:
+            wanted = Registration(repository=str(made.repository), name="sample", target="fake")
+            await projects.register(replace(here.context, local_repositories=True), here.actor, wanted)
+        door = door_of(here)
+        async with door.served() as url, Client(url, await door.token()) as client:
+            with pytest.raises(Conflict) as refused:
+                await showcase._project(client, made, Screen())
+
+    assert url in refused.value.message
+    assert refused.value.hint.startswith("Stop it first, or start it with KLEPAAS_LOCAL_REPOSITORIES=true")
 
 
 async def test_a_server_that_does_not_start_is_told_with_its_last_words(

@@ -47,7 +47,7 @@ EVERY_VERB = [
     ("connections", "remove", "{}", "--yes"),
     ("env", "list", "{}"),
     ("env", "set", "{}", "A=b"),
-    ("env", "unset", "{}", "A"),
+    ("env", "unset", "{}", "A", "--yes"),
 ]
 FORMS = pytest.mark.parametrize("form", [(), ("--json",), ("--quiet",)], ids=["plain", "json", "quiet"])
 
@@ -131,9 +131,11 @@ def test_r16_without_a_token_nothing_is_allowed(
         "projects set good",
         "projects set good port",
         "env set good =x",
+        "env unset good A",
         "logs good --build --runtime",
         "logs dep_1 --runtime",
         "history good --limit many",
+        "history good --limit 201",
         "login not-an-address",
         "down",
     ],
@@ -170,6 +172,7 @@ def test_r16_wrong_usage_is_2_and_touches_nothing(
         ("projects create octo-org/shop", 0),
         ("projects remove good --yes", 0),
         ("env list good", 0),
+        ("env unset good A --yes", 0),
         ("connections", 0),
         ("connections add forge --host git.example.org", 0),
         ("connections verify forge octo-org/shop", 0),

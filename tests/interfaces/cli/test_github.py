@@ -152,6 +152,13 @@ async def test_without_github_the_status_says_how_to_begin(here: World, command:
     assert "klepaas github connect" in said.err
 
 
+@pytest.mark.parametrize("line", ["github --json deliveries list", "github --json deliveries", "github --json status"])
+async def test_what_is_said_to_a_group_is_said_to_its_verb(here: World, command: Klepaas, line: str) -> None:
+    said: Said = await asyncio.to_thread(command, *line.split())
+
+    assert set(said.json) & {"deliveries", "github_url"}
+
+
 async def test_a_forgotten_app_is_gone(here: World, command: Klepaas, browser: Browser) -> None:
     await asyncio.to_thread(command, "github", "connect", "--organization", "team")
 

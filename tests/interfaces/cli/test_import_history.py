@@ -105,6 +105,23 @@ async def test_imported_deployments_are_in_the_history_of_their_project(line: An
     assert "fits together" in check.err
 
 
+async def test_an_imported_deployment_is_shown_by_its_id(line: Any, here: World, tmp_path: Path) -> None:
+    file = write_sqlite(tmp_path / "old.db", sixteen(), [PROJECT])
+    await line("history", "import", "--from", str(file), "--apply")
+    await line("projects", "create", "K-Le-PaaS/test01", "--target", "fake")
+    listed = (await line("history", "test01", "--json", "-n", "200")).json["deployments"]
+    codes = {"succeeded": 0, "failed": 1, "unknown": 7}
+    for each in listed:
+        shown, watched = await line("status", each["id"]), await line("status", each["id"], "--watch", "--json")
+
+        assert (shown.code, watched.code) == (codes[each["status"]],) * 2
+        assert f"status      {each['status']}" in shown.out
+        assert f"known from  {each['imported']['settled_by']}: " in shown.out
+        assert watched.json == each
+        assert (await line("logs", each["id"])).code == 4
+    assert {each["status"] for each in listed} == set(codes)
+
+
 async def test_a_postgres_of_an_older_system_is_read_the_same(
     line: Any, here: World, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -61,6 +61,11 @@ def test_s06_the_file_is_private_from_birth(
     assert os.listdir(path.parent) == ["credentials.json"]
 
 
+def test_who_has_no_token_is_told_how_to_get_one(command: Klepaas, world: World) -> None:
+    for said in (command("status"), command("login", world.url, stdin="")):
+        assert "klepaas up --new-operator-token" in said.err
+
+
 def test_a_stored_token_is_not_sent_to_another_address(
     command: Klepaas, world: World, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,13 +118,27 @@ def test_s05_a_value_from_stdin_is_never_shown(klepaas: Klepaas, world: World) -
 
 
 def test_unsetting_sends_null_and_empty_is_a_value(klepaas: Klepaas, world: World) -> None:
-    klepaas("env", "unset", "good", "A", "B")
+    klepaas("env", "unset", "good", "A", "B", "--yes")
     klepaas("env", "set", "good", "C=")
 
     assert world.sent("PUT", "projects/good/variables") == [
         {"variables": {"A": None, "B": None}},
         {"variables": {"C": ""}},
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["projects --json list", "connections --json list", "tokens --json list", "projects --json show good"]
+)
+def test_what_is_said_to_a_group_is_said_to_its_verb(klepaas: Klepaas, line: str) -> None:
+    before, after = klepaas(*line.split()), klepaas(*line.replace(" --json", "").split(), "--json")
+
+    assert before.json == after.json
+    assert klepaas(*line.replace("--json", "--quiet").split()).out == klepaas(*line.replace(" --json", "").split()).out
+
+
+def test_a_quiet_group_has_quiet_verbs(klepaas: Klepaas) -> None:
+    assert klepaas("tokens", "--quiet", "create", "ci").err == ""
 
 
 def test_settings_are_read_as_what_they_are() -> None:
@@ -164,7 +178,9 @@ def test_durations_have_a_unit(seconds: float | None, said: str) -> None:
     assert words.duration(seconds) == said
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("0.5s", 0.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("0.5s", 0.5), ("PT10M", 600)]
+)
 def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
     assert words.parse_duration(text).total_seconds() == seconds
 

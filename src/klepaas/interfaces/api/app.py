@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.types import Receive, Scope, Send
 
 from klepaas import __version__
-from klepaas.interfaces.api import errors
+from klepaas.interfaces.api import errors, examples
 from klepaas.interfaces.api.body_limit import BodyLimit
 from klepaas.interfaces.api.compat import hybrid
 from klepaas.interfaces.api.door import Door, Guarded, Passes
@@ -57,7 +57,10 @@ def create_app(
     context: Context, *, settings: ServerSettings, health: Callable[[], Awaitable[HealthReport]], intake: Intake
 ) -> FastAPI:
     """The app over one context. `health` is asked on every health check and must answer from memory."""
+    # The routes as they were built with their functions: to include a router is to build each of its routes again, at
+    # the first request, for a prefix and dependencies that none of ours is given.
     app = Api(
+        routes=[route for router in ROUTERS for route in router.routes],
         title="klepaas",
         version=__version__,
         description="Takes a commit of a repository to a running, health-checked release, and back. "
@@ -71,8 +74,6 @@ def create_app(
     )
     app.webhook = WebhookDoor(context=context, intake=intake, metrics=counting)
     errors.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_bytes)
     app.add_middleware(RequestLine, metrics=counting)
     return app
@@ -100,6 +101,7 @@ async def openapi(request: Request) -> dict[str, Any]:
         document["security"] = [{"bearer": []}]
         for path in (f"{PREFIX}/health", f"{PREFIX}/version"):
             document["paths"][path]["get"]["security"] = []
+        examples.restore(document["components"]["schemas"])
         document["components"]["schemas"] |= errors.error_schemas()
         document["paths"] |= described()
     return document

@@ -3,8 +3,9 @@
 A route of the class `Guarded` wants a token. It is checked before the body is read, so that a stranger's body
 costs nothing, and before anything else is said about the request."""
 
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -22,8 +23,8 @@ from klepaas.operations.health import HealthReport
 from klepaas.operations.intake import Intake
 from klepaas.settings import ServerSettings
 
-PASS_HOLDS_S = 10.0
-"""How long an open stream trusts a token before it asks again; a revoked one sees nothing after that."""
+LOOK_EVERY_S = 5.0
+"""How long an open stream trusts its token before it is looked at again; a revoked one sees nothing after that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +40,68 @@ class Door:
 
 
 class Passes:
-    """Which tokens were good a moment ago, for streams that outlive the request they began with."""
+    """The tokens of open streams, which outlive the request they began with.
+
+    Each is looked at every LOOK_EVERY_S, once for all its streams: a thousand of them cost one timer and one read."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._good_at: dict[str, float] = {}
+        self._open: dict[str, _Stays] = {}
 
-    async def is_good(self, token: str) -> bool:
-        """Whether the token still opens the door, asked of the record at most every PASS_HOLDS_S."""
-        now = time.monotonic()
-        if now - self._good_at.get(token, float("-inf")) < PASS_HOLDS_S:
-            return True
-        self._good_at = {each: at for each, at in self._good_at.items() if now - at < PASS_HOLDS_S}
-        self._good_at[token] = now  # asked once, not once for each of its thousand streams
+    @asynccontextmanager
+    async def stay(self, token: str) -> AsyncIterator[None]:
+        """What is done inside ends when the token does, also while it waits for something that does not come."""
+        limit = asyncio.timeout(None)
         try:
-            await tokens.authenticate(self._context, token)
-        except NotAuthenticated:
-            self._good_at.pop(token, None)
-            return False
-        return True
+            async with limit:
+                stays = self._enter(token, limit)
+                try:
+                    yield
+                finally:
+                    self._leave(token, stays, limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+
+    def _enter(self, token: str, limit: asyncio.Timeout) -> "_Stays":
+        stays = self._open.get(token)
+        if stays is None:
+            stays = self._open[token] = _Stays()
+            stays.looking = asyncio.create_task(self._look(token, stays))
+        stays.limits.add(limit)
+        return stays
+
+    def _leave(self, token: str, stays: "_Stays", limit: asyncio.Timeout) -> None:
+        stays.limits.discard(limit)
+        if not stays.limits:
+            self._forget(token, stays)
+            if stays.looking is not None:
+                stays.looking.cancel()
+
+    async def _look(self, token: str, stays: "_Stays") -> None:
+        try:
+            with suppress(NotAuthenticated):
+                while True:
+                    await asyncio.sleep(LOOK_EVERY_S)
+                    with suppress(Unavailable):  # the record is away, and what streams show comes from it: look again
+                        await tokens.authenticate(self._context, token)
+        finally:
+            # Whatever ended the looking: no stream stays open with nobody who looks. One that comes now is a new stay.
+            self._forget(token, stays)
+            for limit in stays.limits:
+                limit.reschedule(0)  # a moment that is past
+
+    def _forget(self, token: str, stays: "_Stays") -> None:
+        if self._open.get(token) is stays:
+            del self._open[token]
+
+
+class _Stays:
+    """The open streams of one token, and who looks at it."""
+
+    def __init__(self) -> None:
+        self.limits: set[asyncio.Timeout] = set()
+        self.looking: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +111,8 @@ class Pass:
     passes: Passes
     token: str
 
-    async def is_good(self) -> bool:
-        return await self.passes.is_good(self.token)
+    def stay(self) -> AbstractAsyncContextManager[None]:
+        return self.passes.stay(self.token)
 
 
 class Guarded(APIRoute):

@@ -37,7 +37,7 @@ async def serve(
     say: Callable[[str], None],
     stopped: asyncio.Event,
 ) -> None:
-    """The HTTP door over one context: `wiring.Door`."""
+    """The HTTP door over one context: `serving.Door`."""
     app = create_app(context, settings=settings, health=health, intake=intake)
     await serve_app(app, settings, say=say, stopped=stopped)
 

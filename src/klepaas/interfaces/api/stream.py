@@ -1,7 +1,8 @@
 """Server-Sent Events: events of a deployment, lines of a build log, lines of a running app.
 
-A stream replays from where the caller left off and then follows. It ends when there is nothing more to come, when
-the caller's token is revoked, and when the database cannot be asked: then the caller comes back with the last id."""
+A stream replays from where the caller left off and then follows. It ends when there is nothing more to come, soon
+after the caller's token was revoked, and when the database cannot be asked: then the caller comes back with the last
+id."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic_core import to_json
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from klepaas.errors import Invalid, KlepaasError, NotFound, Unavailable
 from klepaas.interfaces.api.door import Door, Pass
@@ -34,9 +36,10 @@ RUNTIME_WINDOW = 1000
 T = TypeVar("T")
 
 
-def respond(door: Door, frames: AsyncGenerator[bytes, None]) -> EventSourceResponse:
+def respond(door: Door, admission: Pass, frames: AsyncGenerator[bytes, None]) -> EventSourceResponse:
     """The response that sends these frames, and a comment every `keep_alive` so that nobody takes it for dead."""
-    return EventSourceResponse(
+    return _Admitted(
+        admission,
         _counted(door, frames),
         ping=door.settings.keep_alive.total_seconds(),
         ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
@@ -56,35 +59,25 @@ def last_seq(last_event_id: str | None, after: int) -> int:
     return int(last_event_id)
 
 
-async def events(door: Door, admission: Pass, deployment_id: str, *, after: int) -> AsyncGenerator[bytes, None]:
+async def events(door: Door, deployment_id: str, *, after: int) -> AsyncGenerator[bytes, None]:
     async with _closing(queries.follow(door.context, deployment_id, after=after)) as recorded:
         async for each in recorded:
-            if not await admission.is_good():
-                return
             yield _frame(event_fields(each), event=each.event.kind, id=str(each.seq))
 
 
-async def build_log(
-    door: Door, admission: Pass, deployment_id: str, *, after: str | None
-) -> AsyncGenerator[bytes, None]:
+async def build_log(door: Door, deployment_id: str, *, after: str | None) -> AsyncGenerator[bytes, None]:
     async with _closing(queries.follow_build_log(door.context, deployment_id, after=after)) as batches:
         async for lines in batches:
-            if not await admission.is_good():
-                return
             yield b"".join(_line_frames(lines))
     yield _frame({}, event="end")
 
 
-async def runtime_log(
-    admission: Pass, look: Callable[[int], Awaitable[Sequence[str]]], *, lines: int
-) -> AsyncGenerator[bytes, None]:
+async def runtime_log(look: Callable[[int], Awaitable[Sequence[str]]], *, lines: int) -> AsyncGenerator[bytes, None]:
     """`look` tells the last so many lines. The first look gives `lines` of them, the next ones only what is new."""
     seen: Sequence[str] = await look(max(lines, RUNTIME_WINDOW))
     yield b"".join(_frame({"text": text}, event="line") for text in seen[-lines:])
     while True:
         await asyncio.sleep(RUNTIME_LOOK_EVERY_S)
-        if not await admission.is_good():
-            return
         try:
             now = await look(RUNTIME_WINDOW)
         except NotFound:
@@ -159,6 +152,18 @@ def _frame(data: dict[str, Any], *, event: str, id: str | None = None) -> bytes:
     """One event of the stream. JSON escapes line ends, so the data is one line whatever it holds."""
     head = f"event: {event}\n" if id is None else f"id: {id}\nevent: {event}\n"
     return b"".join((head.encode(), b"data: ", to_json(data, inf_nan_mode="null", fallback=str), b"\n\n"))
+
+
+class _Admitted(EventSourceResponse):
+    """A stream that ends with the token it came in with."""
+
+    def __init__(self, admission: Pass, frames: AsyncGenerator[bytes, None], **how: Any) -> None:
+        super().__init__(frames, **how)
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._admission.stay():
+            await super().__call__(scope, receive, send)
 
 
 async def _counted(door: Door, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -77,11 +77,34 @@ def described() -> dict[str, Any]:
         "security": [],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
         "responses": {
-            "200": {"description": "What the delivery led to."},
+            "200": {
+                "description": "What the delivery led to.",
+                "content": {"application/json": {"schema": {"type": "object"}, "examples": _answers()}},
+            },
             **{str(status): {"description": word} for status, word in words.items()},
         },
     }
     return {PATHS[0]: {"post": operation}}
+
+
+def _answers() -> dict[str, Any]:
+    """Of a project that is deployed where klepaas runs; as examples."""
+    deployment = {
+        "deployment_id": "dep_7c1e2d3b4a596877",
+        "deploy_history_id": 12,
+        "project_id": "prj_0f9d1c2b3a495867",
+        "environment": "production",
+        "repository": "shop",
+        "commit": "9fceb02",
+        "repeated": False,
+    }
+    return {
+        "deployed": {"value": {"status": "triggered", "deploy": deployment, "deployments": [deployment]}},
+        "not deployed": {"value": {"status": "skipped", "reason": "auto_deploy_disabled"}},
+        "not decided yet": {
+            "value": {"status": "accepted", "delivery_id": "72d3162e-cc78-11e3-81ab-4c9367dc0958"},
+        },
+    }
 
 
 class WebhookDoor:

@@ -5,8 +5,10 @@ Modules of verbs are light; what a verb needs is imported when it runs, so that 
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 import typer
+from typer._click.core import Command
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # Typer keeps Click's errors to itself
 
 from klepaas.errors import Invalid, KlepaasError, Outside
@@ -67,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code and prints its errors."""
     screen = Screen(as_json="--json" in arguments, quiet=bool({"--quiet", "-q"} & set(arguments)))
     try:
-        return int(app(list(arguments), prog_name="klepaas", standalone_mode=False) or 0)
+        return int(_command().main(list(arguments), prog_name="klepaas", standalone_mode=False) or 0)
     except KlepaasError as error:
         complaint.complain(screen, error)
         return exit_codes.of_error(error)
@@ -91,6 +93,12 @@ def run(arguments: Sequence[str]) -> int:
             raise
         complaint.complain(screen, wrong)
         return ExitCode.USAGE
+
+
+@cache
+def _command() -> Command:
+    """What Typer makes of all verbs, once for a process: making it takes longer than most verbs do."""
+    return typer.main.get_command(app)
 
 
 def _misused(error: ClickException) -> Invalid:

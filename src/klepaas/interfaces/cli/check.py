@@ -33,7 +33,7 @@ def check(
             screen.line(f"{path}:{each['line']}: {each['message']}", "red")
             screen.line(f"    accepted: {each['accepted']}")
         raise typer.Exit(ExitCode.USAGE) from None
-    missing = [] if found is None else project_file.missing(root, path.read_text())
+    missing = [] if found is None else project_file.missing(root)
     screen.json({"file": str(path) if found else None, "ok": not missing, "problems": [vars(each) for each in missing]})
     if found is None:
         screen.say(f"There is no {project_file.NAME} in {root.resolve()}; every key has its default, so all is well.")

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +52,12 @@ class Child:
 
 
 @asynccontextmanager
-async def serving(home: Path, environment: Mapping[str, str], port: int) -> AsyncIterator[Child]:
-    """Run `klepaas up` for this home until the block is left; its words go to `demo/klepaas.log` there."""
+async def serving(
+    home: Path, environment: Mapping[str, str], port: int, *, keep: Callable[[Child], None] = lambda child: None
+) -> AsyncIterator[Child]:
+    """Run `klepaas up` for this home until the block is left; its words go to `demo/klepaas.log` there.
+
+    `keep` is called once the token is known, also when the server then does not start: it is shown only once."""
     argv = [sys.executable, "-m", "klepaas", "up", "--host", "127.0.0.1", "--port", str(port)]
     env = {
         **{name: value for name, value in environment.items() if name not in {"KLEPAAS_URL", "KLEPAAS_TOKEN"}},
@@ -63,16 +67,18 @@ async def serving(home: Path, environment: Mapping[str, str], port: int) -> Asyn
     }
     async with processes.stream(argv, env=env) as (lines, process):
         child = Child(f"http://127.0.0.1:{port}", process)
-        reader = asyncio.create_task(_listen(child, lines, home / "demo" / "klepaas.log"))
+        reader = asyncio.create_task(_listen(child, lines, home / "demo" / "klepaas.log", keep))
         try:
             await child.healthy()
             yield child
         finally:
             await _end(process)
-            reader.cancel()
+            # To its last word: the token may be among those that nobody has read yet.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader, ENDS_WITHIN_S)
 
 
-async def _listen(child: Child, lines: AsyncIterator[str], log: Path) -> None:
+async def _listen(child: Child, lines: AsyncIterator[str], log: Path, keep: Callable[[Child], None]) -> None:
     """Keep what the server says; its token is caught and goes into no file."""
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -80,6 +86,7 @@ async def _listen(child: Child, lines: AsyncIterator[str], log: Path) -> None:
         async for line in lines:
             if token := _TOKEN.search(line):
                 child.token = token[0]
+                keep(child)
                 continue
             child.last_words.append(line)
             file.write(f"{line}\n")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from klepaas.interfaces.cli import secret, words
-from klepaas.interfaces.cli.options import Json, Quiet, Yes
+from klepaas.interfaces.cli.options import Json, Quiet, Yes, hand_down
 from klepaas.interfaces.cli.projects import agree
 from klepaas.interfaces.cli.screen import Screen
 
@@ -18,6 +18,7 @@ ConnectionName = Annotated[str, typer.Argument(metavar="CONNECTION", help="Name 
 @app.callback(invoke_without_command=True)
 def connections(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
     """List connections."""
+    hand_down(context, as_json=as_json, quiet=quiet)
     if context.invoked_subcommand is None:
         show_all(as_json, quiet)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from klepaas.settings import ClientSettings
 
 DEFAULT_URL = "http://127.0.0.1:8700"
+NO_TOKEN = "Who runs klepaas and has no token left: klepaas up --new-operator-token"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -37,7 +38,7 @@ def choose(settings: "ClientSettings") -> Login:
     if stored is None or stored.url != url:
         raise NotAuthenticated(
             f"You are not logged in to {url}.",
-            hint=f"Log in with: klepaas login {url}",
+            hint=f"Log in with: klepaas login {url}. {NO_TOKEN}",
             evidence={"looked_in": str(path_in(settings.home))},
         )
     return stored

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from klepaas.interfaces.cli import words
-from klepaas.interfaces.cli.options import Json, Quiet
+from klepaas.interfaces.cli.options import Json, Quiet, hand_down
 from klepaas.interfaces.cli.screen import Screen
 
 app = typer.Typer(help="Webhooks that came from GitHub.", no_args_is_help=False)
@@ -20,6 +20,7 @@ Before = Annotated[int | None, typer.Option(help="Go on below this number.")]
 @app.callback(invoke_without_command=True)
 def deliveries(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
     """List deliveries, newest first, with what came of each."""
+    hand_down(context, as_json=as_json, quiet=quiet)
     if context.invoked_subcommand is None:
         show_all(as_json=as_json, quiet=quiet)
 

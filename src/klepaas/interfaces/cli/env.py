@@ -8,7 +8,8 @@ import typer
 
 from klepaas.errors import Invalid
 from klepaas.interfaces.cli import secret, words
-from klepaas.interfaces.cli.options import Environment, Json, ProjectName, Quiet
+from klepaas.interfaces.cli.options import Environment, Json, ProjectName, Quiet, Yes
+from klepaas.interfaces.cli.projects import agree
 from klepaas.interfaces.cli.screen import Screen
 
 app = typer.Typer(help="Environment variables of a project: sealed, write-only.", no_args_is_help=True)
@@ -52,11 +53,17 @@ def unset(
     project: ProjectName,
     names: Annotated[list[str], typer.Argument(metavar="NAME…")],
     environment: Environment = None,
+    yes: Yes = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Remove variables, from the next deployment on."""
-    _put(Screen(as_json=as_json, quiet=quiet), project, environment, dict.fromkeys(names))
+    screen = Screen(as_json=as_json, quiet=quiet)
+    if not yes:
+        which = words.one_line(", ".join(names), 200)
+        plan = f"The value is lost for good, as klepaas shows none: {which} of {words.one_line(project, 80)}."
+        agree(screen, plan, f"Remove {which}?")
+    _put(screen, project, environment, dict.fromkeys(names))
 
 
 def _put(screen: Screen, project: str, environment: str | None, values: dict[str, str | None]) -> None:

@@ -6,7 +6,7 @@ import typer
 
 from klepaas.errors import Conflict, Invalid
 from klepaas.interfaces.cli import deliveries, secret, words
-from klepaas.interfaces.cli.options import Json, Quiet, Yes
+from klepaas.interfaces.cli.options import Json, Quiet, Yes, hand_down
 from klepaas.interfaces.cli.projects import agree
 from klepaas.interfaces.cli.screen import Screen
 
@@ -23,6 +23,7 @@ WAIT_FOR_INSTALLATION_S = 600.0
 @app.callback(invoke_without_command=True)
 def github(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
     """Show how klepaas stands with GitHub."""
+    hand_down(context, as_json=as_json, quiet=quiet)
     if context.invoked_subcommand is None:
         status(as_json, quiet)
 

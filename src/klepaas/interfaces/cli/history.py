@@ -37,7 +37,9 @@ def history(
     project: ProjectName,
     environment: Environment = None,
     status: Annotated[list[str] | None, typer.Option(help="Only those, e.g. failed. Repeatable.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="How many.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=200, help="How many; older ones with --before.")
+    ] = 20,
     before: Annotated[int | None, typer.Option(help="Only those older than this number.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

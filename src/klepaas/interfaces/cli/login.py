@@ -52,7 +52,10 @@ def _token() -> str:
     text = getpass.getpass("Token: ", stream=sys.stderr) if sys.stdin.isatty() else sys.stdin.readline()
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Invalid("That is not a token.", hint="It begins with klp_; give it on stdin or at the prompt.")
+        raise Invalid(
+            "That is not a token.",
+            hint=f"It begins with klp_; give it on stdin or at the prompt. {credentials.NO_TOKEN}",
+        )
     return token
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from klepaas.errors import Invalid, NotFound
+from klepaas.interfaces.cli import words
 from klepaas.interfaces.cli.options import Environment, Json, Quiet
 from klepaas.interfaces.cli.screen import Screen
 
@@ -37,14 +38,19 @@ def logs(
     screen = Screen(as_json=as_json, quiet=quiet)
     if build and runtime:
         raise Invalid("--build and --runtime exclude each other.", hint="Give one of them.")
-    if runtime and what.startswith("dep_"):
+    if what.startswith(words.IMPORTED):
+        raise NotFound(
+            "There is no log of a deployment that an older system made.",
+            hint=f"What is known of it: klepaas status {words.one_line(what, 80)}",
+        )
+    if runtime and words.is_deployment(what):
         raise Invalid("A runtime log belongs to a project.", hint="Name the project instead of the deployment.")
 
     async def run(client: "Client") -> None:
-        if not (build or what.startswith("dep_")):
+        if not (build or words.is_deployment(what)):
             await _runtime(client, screen, what, environment, lines, follow)
             return
-        deployment_id = what if what.startswith("dep_") else await _last_of(client, what, environment)
+        deployment_id = what if words.is_deployment(what) else await _last_of(client, what, environment)
         await _build(client, screen, deployment_id, lines, follow)
 
     ask(run)

@@ -14,3 +14,10 @@ Timeout = Annotated[str | None, typer.Option(help="Stop waiting after e.g. 90s o
 Key = Annotated[str | None, typer.Option(help="Name this request: repeated with the same key it happens once.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer the question with yes.")]
 ProjectName = Annotated[str, typer.Argument(metavar="PROJECT", help="Name or id of a project.")]
+
+
+def hand_down(context: typer.Context, *, as_json: bool, quiet: bool) -> None:
+    """What was said to a group is said to its verb: `klepaas projects --json list`."""
+    said = {name: True for name, given in (("as_json", as_json), ("quiet", quiet)) if given}
+    if context.invoked_subcommand is not None and said:
+        context.default_map = {context.invoked_subcommand: said}

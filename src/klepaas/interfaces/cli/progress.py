@@ -62,6 +62,8 @@ class Progress:
                 return [f"{event['stage']}: {note}"]
             case "stage.failed":
                 return self._fail(event["stage"], words.one_line(event.get("message"), 200))
+            case "release.command_finished":
+                return [f"release command done in {words.duration(event['took_s'])}"]
             case "traffic.shifted":
                 self.is_live = True
                 return [f"live: {_proof(event.get('evidence') or {})}"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from klepaas.errors import Conflict, Invalid, KlepaasError
-from klepaas.interfaces.cli.options import Json, ProjectName, Quiet, Yes
+from klepaas.interfaces.cli.options import Json, ProjectName, Quiet, Yes, hand_down
 from klepaas.interfaces.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ PIPELINE_FIELDS = ("build_project_id", "deploy_project_id", "pipeline_id", "imag
 @app.callback(invoke_without_command=True)
 def projects(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
     """List your projects."""
+    hand_down(context, as_json=as_json, quiet=quiet)
     if context.invoked_subcommand is None:
         show_all(as_json, quiet)
 
@@ -245,11 +246,16 @@ def _rules(
 
 def agree(screen: Screen, plan: str, question: str) -> None:
     """Show what a destructive verb will do and ask. Errors: Invalid without a terminal, Conflict for a no."""
-    if not screen.can_ask:
-        raise Invalid(f"{plan} It wants a yes, and there is no terminal to ask at.", hint="Answer with --yes.")
+    want_terminal(screen, plan)
     screen.console.print(plan)
     if not screen.confirm(question):
         raise Conflict("Not done: the answer was not yes.", hint="Nothing was touched.")
+
+
+def want_terminal(screen: Screen, plan: str) -> None:
+    """Errors: Invalid when nobody can be asked."""
+    if not screen.can_ask:
+        raise Invalid(f"{plan} It wants a yes, and there is no terminal to ask at.", hint="Answer with --yes.")
 
 
 def read_settings(pairs: list[str] | None) -> dict[str, Any] | None:

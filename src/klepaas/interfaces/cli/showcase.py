@@ -15,7 +15,7 @@ import httpx
 
 from klepaas.client import Client
 from klepaas.docker.installation import ReadyEngine, ensure_engine
-from klepaas.errors import KlepaasError, NotAuthenticated, NotHealthy
+from klepaas.errors import Conflict, Invalid, KlepaasError, NotAuthenticated, NotHealthy
 from klepaas.interfaces.cli import child, credentials, last_word, sample
 from klepaas.interfaces.cli.credentials import Login
 from klepaas.interfaces.cli.exit_codes import ExitCode
@@ -27,6 +27,8 @@ from klepaas.interfaces.cli.waiting import Wishes
 from klepaas.settings import Settings
 
 NAME = "sample"
+LOCAL_REPOSITORIES = "KLEPAAS_LOCAL_REPOSITORIES=true"
+"""What a klepaas was started with that takes the sample's repository; it says so when it refuses one."""
 ANSWERS_WITHIN_S = 30.0
 """The app answers at once after a deployment; after a reboot the engine may have to bring it back first."""
 
@@ -90,7 +92,7 @@ async def passing_home(
 ) -> AsyncIterator[tuple[Settings, Mapping[str, str]]]:
     """An engine and a home of its own below the usual one, with the environment for a klepaas there; both name the
     engine. All is gone afterwards, like everything that ran; also after SIGTERM."""
-    from klepaas import wiring
+    from klepaas.wiring_down import take_down
 
     own = settings.model_copy(update={"home": settings.home / name, "database_url": None, "encryption_key": None})
     strange = {"KLEPAAS_DATABASE_URL", "KLEPAAS_ENCRYPTION_KEY"}
@@ -101,12 +103,12 @@ async def passing_home(
     engine = await _engine(own, environment, screen)
     try:
         if own.home.exists():  # a run that was killed
-            await wiring.take_down(own, say=screen.say)
+            await take_down(own, images=True, say=screen.say)
         docker = own.docker.model_copy(update={"host": engine.host})
         try:
             yield own.model_copy(update={"docker": docker}), {**surroundings, "KLEPAAS_DOCKER__HOST": engine.host}
         finally:
-            await wiring.take_down(own, say=screen.say)
+            await take_down(own, images=True, say=screen.say)
             await asyncio.to_thread(shutil.rmtree, own.home)
     finally:
         await engine.stop()
@@ -136,18 +138,22 @@ async def klepaas_of(
         async with Client(known.url, known.token) as client:
             yield client, None
         return
+
+    def keep(server: child.Child) -> None:
+        if not passing:
+            screen.say(f"Operator token (shown only now, and kept for you in {credentials.path_in(settings.home)}):")
+            screen.say(f"  {server.token}")
+        credentials.store(settings.home, Login(url=server.url, token=server.token))
+
     screen.say("Starting klepaas …")
-    async with child.serving(settings.home, environment, port or child.free_port()) as server:
+    async with child.serving(settings.home, environment, port or child.free_port(), keep=keep) as server:
         login = Login(url=server.url, token=server.token or (known.token if known else ""))
         if not await _opens(login):
             raise NotAuthenticated(
                 f"The operator token of the klepaas in {settings.home} is not known here.",
-                hint=f"Start it with klepaas up, then log in: klepaas login {server.url}",
+                hint="Make another: klepaas up --new-operator-token. Then, while it runs: klepaas login",
             )
         credentials.store(settings.home, login)
-        if server.token and not passing:
-            screen.say(f"Operator token (shown only now, and kept for you in {credentials.path_in(settings.home)}):")
-            screen.say(f"  {server.token}")
         async with Client(login.url, login.token) as client:
             yield client, server
 
@@ -189,12 +195,22 @@ async def _bring_live(client: Client, home: Path, environment: Mapping[str, str]
 
 
 async def _project(client: Client, app: Sample, screen: Screen) -> dict[str, Any]:
-    """The project of the sample's repository. How the app runs is said by its own project file."""
+    """The project of the sample's repository. How the app runs is said by its own project file. Errors: Conflict when
+    this klepaas takes no repositories of its machine."""
     known = [each for each in await client.projects() if each["repository"] == str(app.repository)]
-    if not known:
+    try:
+        if known:
+            # Changes nothing, and is refused now where its deployment would fail.
+            return await client.configure(known[0]["id"], repository=str(app.repository))
         screen.say(f"Registering the project {NAME} …")
         return await client.register(str(app.repository), name=NAME)
-    return known[0]
+    except Invalid as refused:
+        if LOCAL_REPOSITORIES not in refused.hint:
+            raise
+        raise Conflict(
+            f"The klepaas that runs at {client.url} takes no repositories of this machine, and the sample app is one.",
+            hint=f"Stop it first, or start it with {LOCAL_REPOSITORIES}; then run the demo again.",
+        ) from refused
 
 
 async def see_answer(url: str, version: str) -> None:

@@ -39,8 +39,10 @@ def status(
     async def run(client: "Client") -> int:
         if what is None:
             return await _everything(client, screen)
-        if what.startswith("dep_"):
+        if words.is_deployment(what):
             deployment = await client.deployment(what)
+            if deployment.get("imported"):
+                return _past(screen, deployment)
             return await follow(client, deployment) if watch else _deployment(screen, deployment)
         found = await client.status(what, environment=environment)
         if watch and found["active"]:
@@ -152,3 +154,22 @@ def _deployment(screen: Screen, deployment: dict[str, Any]) -> int:
         screen.say(f"Follow it: klepaas status {deployment['id']} --watch")
         return ExitCode.LIVE
     return outcome.report(screen, deployment)
+
+
+def _past(screen: Screen, deployment: dict[str, Any]) -> int:
+    """A deployment of an older system: what its row said, and who says how it ended."""
+    from klepaas.interfaces.cli import outcome
+
+    screen.json(deployment)
+    imported = deployment["imported"]
+    what = f"{outcome.name(deployment)} by an older system ({deployment['id']})"
+    screen.line(f"{what}: {words.commit(deployment['commit_sha'])}", "bold")
+    screen.line(f"status      {deployment['status']}", words.STATUS_STYLE.get(deployment["status"], ""))
+    screen.line(f"known from  {imported['settled_by']}: {words.one_line(imported['reason'], 200)}")
+    screen.line(f"made        {words.ago(deployment['created_at'], datetime.now(UTC))}")
+    screen.line(f"row         {words.one_line(imported['old_id'], 40)} of {words.one_line(imported['source'], 80)}")
+    for finding in imported["findings"]:
+        screen.line(f"row was     {words.one_line(finding, 200)}", "yellow")
+    if deployment["status"] == "unknown":
+        screen.say("To ask once more how it ended, import again: klepaas history import --from …")
+    return outcome.code_of(deployment)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from klepaas.interfaces.cli import words
-from klepaas.interfaces.cli.options import Json, Quiet, Yes
+from klepaas.interfaces.cli.options import Json, Quiet, Yes, hand_down
 from klepaas.interfaces.cli.projects import agree
 from klepaas.interfaces.cli.screen import Screen
 
@@ -16,6 +16,7 @@ app = typer.Typer(help="Access tokens.", no_args_is_help=False)
 @app.callback(invoke_without_command=True)
 def tokens(context: typer.Context, as_json: Json = False, quiet: Quiet = False) -> None:
     """List tokens."""
+    hand_down(context, as_json=as_json, quiet=quiet)
     if context.invoked_subcommand is None:
         show_all(as_json, quiet)
 

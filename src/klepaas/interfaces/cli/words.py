@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from klepaas import durations
 from klepaas.errors import Invalid
 
 STATUS_STYLE = {
@@ -23,9 +24,11 @@ STATUS_STYLE = {
 }
 """Colours of states; what is not here is shown plainly."""
 
+IMPORTED = "imp_"
+"""How ids of deployments begin that an older system made."""
+
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_DURATION = re.compile(r"^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
 def harmless(text: str) -> str:
@@ -81,12 +84,16 @@ def ago(text: str | None, now: datetime) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `90`, `90s`, `10m` or `1h30m`. Errors: Invalid."""
-    match = _DURATION.match(text.strip())
-    if not match or not any(match.groups()):
-        raise Invalid(f"{text[:40]!r} is not a duration.", hint="Give e.g. 90s, 10m or 1h30m.")
-    hours, minutes, seconds = match.groups()
-    return timedelta(hours=int(hours or 0), minutes=int(minutes or 0), seconds=float(seconds or 0))
+    """Read what somebody gave for a duration. Errors: Invalid."""
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise Invalid(f"{text[:40]!r} is not a duration.", hint=f"Give {durations.ACCEPTED}.") from error
+
+
+def is_deployment(reference: str) -> bool:
+    """Whether it is the id of a deployment, ours or an imported one, and not a project's name, which has no `_`."""
+    return reference.startswith(("dep_", IMPORTED))
 
 
 def cause(deployment: dict[str, Any]) -> str:

@@ -57,3 +57,6 @@ class Apps(Protocol):
         """Have deployments of the app start again. A hold that ran out meanwhile is nobody's."""
 
     async def changes(self, app_key: str, *, limit: int = 50) -> Sequence[WatchedChange]: ...
+
+    async def forget_changes(self, before: datetime) -> int:
+        """How many changes were forgotten; the newest of each app stays."""

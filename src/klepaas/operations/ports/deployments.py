@@ -41,9 +41,15 @@ class Deployments(Protocol):
     """The deployments and their event log."""
 
     async def submit(
-        self, request: DeploymentQueued, *, request_key: str | None, after_number: int | None = None
+        self,
+        request: DeploymentQueued,
+        *,
+        request_key: str | None,
+        after_number: int | None = None,
+        claimed_by: str | None = None,
     ) -> Submission:
         """Record one deployment, superseding the app's queued one. The same key again is the same deployment.
+        `claimed_by` names a node that has room: if the deployment may run now it is that node's from the start.
         Errors: Overtaken when the app's newest deployment is not `after_number`."""
 
     async def get(self, deployment_id: str) -> Deployment | None: ...

@@ -27,6 +27,8 @@ class Tokens(Protocol):
 
     async def list(self, owner_id: str | None) -> Sequence[Token]: ...
 
-    async def revoke(self, token_id: str, at: datetime) -> bool: ...
+    async def revoke(self, token_id: str, at: datetime) -> bool:
+        """False when there is no such token, or it had been revoked before. Errors: Conflict when it is the last one of
+        the operator's scope that is valid: nobody could make another, nor manage anything."""
 
     async def any(self) -> bool: ...

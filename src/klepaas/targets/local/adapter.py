@@ -3,22 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from klepaas.docker.engine import DockerEngine
-from klepaas.docker.errors import EngineConflict, EngineNotFound, EngineRejected, NameTaken, NotRunning, PortTaken
+from klepaas.docker.errors import EngineConflict, EngineNotFound
 from klepaas.domain.observation import Health, Observation, TrafficAnswer
 from klepaas.domain.project import App
 from klepaas.domain.release import Release
-from klepaas.errors import EngineUnavailable, ImageMissing, NotHealthy, Outside, Rejected, SwitchFailed
+from klepaas.errors import EngineUnavailable, Outside, Rejected, SwitchFailed
 from klepaas.settings import DockerSettings, ProxySettings
 from klepaas.targets.local.changes import changes_of
-from klepaas.targets.local.container import Container, container_of
+from klepaas.targets.local.commands import Commands
+from klepaas.targets.local.container import container_of
+from klepaas.targets.local.containers import Containers
 from klepaas.targets.local.doors import Doors
-from klepaas.targets.local.glances import Glances
 from klepaas.targets.local.memory import has_room_for
 from klepaas.targets.local.plan import (
     APP,
@@ -26,25 +26,21 @@ from klepaas.targets.local.plan import (
     LOOPBACK,
     RELEASE,
     SPEC,
-    container_body,
-    container_name,
     plan_of,
     refuse_replicas,
     spec_of,
 )
-from klepaas.targets.local.ports import PortLeases
+from klepaas.targets.local.ports import PortLeases, holder_of
 from klepaas.targets.local.probe import Failure, ask
 from klepaas.targets.local.proxy import Proxy
 from klepaas.targets.local.proxy_config import UPSTREAM_HEADER, VERIFY_HEADER, url_of
 from klepaas.targets.local.runtime_log import RuntimeLogs
 from klepaas.targets.local.sight import Sight
 from klepaas.targets.local.sockets import connections_to
-from klepaas.targets.protocol import Address, Found, Plan, Reached, nothing_reached
+from klepaas.targets.protocol import Address, CommandSeen, Found, Plan, Reached, nothing_reached
 
 _TRIES = 20
 """Ports held by strangers, or turns lost to another owner of the same deployment, before apply gives up."""
-_STOP_GRACE_S = 10
-_SAVED_LINES = 1000
 _TRAFFIC_TIMEOUT_S = 10.0
 
 
@@ -87,7 +83,10 @@ class LocalTarget:
         self._logs = RuntimeLogs(home / "logs")
         self._doors = Doors(leases, home / "proxy")
         self._sight = Sight(engine, clock)
-        self._glances = Glances()
+        self._containers = Containers(
+            engine, leases, instance_id=instance_id, logs=self._logs, sight=self._sight, reached=reached
+        )
+        self._commands = Commands(engine, instance_id, reached)
         self._thawing: dict[str, asyncio.Task[None]] = {}
         self._proxy = Proxy(
             engine, self._doors, folder=home / "proxy", instance_id=instance_id, settings=self._proxy_settings
@@ -116,17 +115,17 @@ class LocalTarget:
         all; Rejected when no port is free or a stranger has the container's name."""
         refuse_replicas(release)
         for _ in range(_TRIES):
-            port = await self._leases.lease(_holder(release.id))
+            port = await self._leases.lease(holder_of(release.id))
             await self._reached("port_leased")
             if ahead := self._thawing.get(release.id):
                 await asyncio.wait({ahead})
-            found = self._glances.of(release) or await self._find(app, release)
+            found = await self._containers.seen(app, release)
             if found is None:
-                if await self._made(app, release, port, variables):
+                if await self._containers.make(app, release, port, variables):
                     return
             elif found.state == "stopped" or found.labels.get(SPEC) != spec_of(release, port):
-                await self._take_away(app.name, release.id, found, with_port=False)
-            elif found.state != "parked" or await self._thawed(release, found):
+                await self._containers.take_away(app.name, release.id, found, with_port=False)
+            elif found.state != "parked" or await self._containers.thaw(release, found):
                 return
         raise Rejected(
             f"Release {release.number} of {app.name} could not be started in {_TRIES} tries.",
@@ -135,20 +134,33 @@ class LocalTarget:
 
     async def observe(self, app: App, release: Release, *, deployment_id: str | None = None) -> Observation:
         try:
-            # The engine has just said that it thawed it: what is left to see is whether it answers.
-            found = self._glances.take_ours(release) or await self._find(app, release)
+            found, seen = self._containers.after_our_own_change(release)
+            if seen is not None and seen.health is Health.HEALTHY:
+                return seen
+            found = found or await self._containers.find(app, release)
             if found is None:
                 return Observation(at=self._clock(), health=Health.ABSENT, detail="There is no container.")
-            port = (await self._leases.leased()).get(_holder(release.id)) if found.state == "running" else None
+            port = (await self._leases.leased()).get(holder_of(release.id)) if found.state == "running" else None
             return await self._sight.of(found, release, port)
         except EngineUnavailable as error:
             return Observation(at=self._clock(), health=Health.UNKNOWN, detail=error.message)
 
+    async def begin_command(self, app: App, release: Release, variables: Mapping[str, str]) -> None:
+        await self._commands.begin(app, release, variables)
+
+    async def look_at_command(self, app: App, release: Release, *, after: str) -> CommandSeen:
+        return await self._commands.look(app, release, after=after)
+
+    async def end_command(self, app: App, release: Release) -> None:
+        await self._commands.end(app, release)
+
     async def remove(self, app: App, release: Release) -> None:
-        found = await self._find(app, release)
+        if release.settings.release_command:
+            await self._commands.end(app, release)
+        found = await self._containers.find(app, release)
         if found:
-            await self._take_away(app.name, release.id, found, with_port=True)
-        await self._leases.free(_holder(release.id))
+            await self._containers.take_away(app.name, release.id, found, with_port=True)
+        await self._leases.free(holder_of(release.id))
 
     async def running(self, app: App) -> Sequence[str]:
         return [found.release_id for found in await self.everything() if found.app == app.name]
@@ -156,7 +168,7 @@ class LocalTarget:
     async def tail(self, app: App, release: Release, lines: int) -> Sequence[str]:
         if lines <= 0:
             return []
-        found = await self._find(app, release)
+        found = await self._containers.find(app, release)
         if found:
             try:
                 return [line.text for line in await self._engine.logs(found.id, lines=lines)]
@@ -166,8 +178,7 @@ class LocalTarget:
 
     async def open(self, app: App, hosts: Sequence[str]) -> Address:
         """As the protocol says. Errors: Rejected when host names are not served here, or are another app's."""
-        named = [url_of(host, self._proxy_settings) for host in hosts]
-        self._refuse_others_hosts(app, hosts)
+        self._refuse_hosts(app, hosts)
         known = await self._doors.of(app)
         door = known or await self._doors.take(app)
         await self._reached("port_leased")
@@ -175,14 +186,19 @@ class LocalTarget:
         await self._proxy.serve(None if renamed else door)
         if hosts:
             self._proxy.refuse_stranger()
-        # The proxy may have moved the door out of a stranger's way.
-        return Address(urls=(*named, f"http://{LOOPBACK}:{await self._doors.of(app)}"))
+        # Asked anew: the proxy may have moved the door out of a stranger's way.
+        return await self.address(app, hosts)
+
+    async def address(self, app: App, hosts: Sequence[str]) -> Address:
+        named = (url_of(host, self._proxy_settings) for host in hosts)
+        door = await self._doors.of(app)
+        return Address(urls=(*named, *([f"http://{LOOPBACK}:{door}"] if door else [])))
 
     async def shift(self, app: App, release: Release) -> None:
         """As the protocol says. Errors: SwitchFailed when there is no door, or the release does not run."""
         leased = await self._leases.leased()
-        door, port = leased.get(f"door:{app.key}"), leased.get(_holder(release.id))
-        found = self._glances.of(release) or await self._find(app, release)
+        door, port = leased.get(f"door:{app.key}"), leased.get(holder_of(release.id))
+        found = await self._containers.seen(app, release)
         if door is None:
             raise SwitchFailed(f"{app.name} has no front door yet.")
         if port is None or found is None or found.state != "running":
@@ -193,7 +209,7 @@ class LocalTarget:
             )
         self._doors.point(door, f"{LOOPBACK}:{port}")
         await self._reached("upstream_written")
-        await self._keep_alive(found)
+        await self._containers.keep_alive(found)
 
     async def answering(self, app: App, path: str) -> TrafficAnswer:
         leased = await self._leases.leased()
@@ -218,31 +234,21 @@ class LocalTarget:
         )
 
     async def open_connections(self, app: App, release: Release) -> int | None:
-        port = (await self._leases.leased()).get(_holder(release.id))
+        port = (await self._leases.leased()).get(holder_of(release.id))
         return 0 if port is None else await asyncio.to_thread(connections_to, LOOPBACK, port)
 
     async def close(self, app: App) -> None:
         await self._doors.give_back(app)
 
     async def park(self, app: App, release: Release) -> bool:
-        found = await self._find(app, release)
+        found = await self._containers.find(app, release)
         if found is None or found.state in {"stopped", "restarting"}:
             return False
         if found.state == "parked":
             return True
         if not self._docker.warm_for or not await asyncio.to_thread(has_room_for, release.settings.memory_bytes):
             return False
-        try:
-            with self._glances.changing(release.id):
-                # First, because a frozen container with the policy `always` runs again after an engine restart.
-                await self._engine.restart_policy(found.id, "no")
-                await self._engine.pause(found.id)
-        except (EngineNotFound, NotRunning):
-            # Somebody else parked it, or it ended in this very moment.
-            again = await self._find(app, release)
-            return again is not None and again.state == "parked"
-        await self._reached("container_parked")
-        return True
+        return await self._containers.freeze(app, release, found)
 
     def thaw_ahead(self, app: App, release: Release) -> None:
         task = asyncio.create_task(self._thaw_ahead(app, release))
@@ -262,13 +268,13 @@ class LocalTarget:
             door = await self._doors.take(app)
         renamed = self._doors.name(app, door, hosts)
         done += await self._proxy.serve(None if renamed else door)
-        if live and (found := await self._find(app, live)) and found.state == "running":
-            await self._keep_alive(found)
+        if live and (found := await self._containers.find(app, live)) and found.state == "running":
+            await self._containers.keep_alive(found)
         return done
 
     async def is_misled(self, app: App, live: Release | None) -> bool:
         leased = await self._leases.leased()
-        door, port = leased.get(f"door:{app.key}"), leased.get(_holder(live.id)) if live else None
+        door, port = leased.get(f"door:{app.key}"), leased.get(holder_of(live.id)) if live else None
         if door is None or (live and port is None):
             return False  # there is nothing that could lead anywhere, or nothing to lead to
         return self._doors.upstream(door) != (f"{LOOPBACK}:{port}" if port else None)
@@ -292,139 +298,25 @@ class LocalTarget:
         except EngineNotFound:
             container = None
         if container and container.labels.get(INSTANCE) == self._instance_id:
-            await self._take_away(found.app, found.release_id, container, with_port=True)
-        await self._leases.free(_holder(found.release_id))
-
-    async def _find(self, app: App, release: Release) -> Container | None:
-        """The container of this release, in any state. Not one that merely has its name."""
-        self._glances.forget(release)
-        since = self._glances.changes(release)
-        try:
-            found = container_of(await self._engine.inspect(container_name(app, release)))
-        except EngineNotFound:
-            return None
-        if found.labels.get(INSTANCE) != self._instance_id:
-            return None
-        self._glances.keep(release, found, since=since)
-        return found
+            await self._containers.take_away(found.app, found.release_id, container, with_port=True)
+        await self._leases.free(holder_of(found.release_id))
 
     async def _thaw_ahead(self, app: App, release: Release) -> None:
         with suppress(Outside):
-            found = self._glances.of(release) or await self._find(app, release)
-            if found and found.state == "parked" and await self._thawed(release, found):
-                self._glances.keep_ours(release, replace(found, state="running"))
+            found = await self._containers.seen(app, release)
+            if found and found.state == "parked":
+                await self._containers.thaw(release, found)
 
-    async def _thawed(self, release: Release, found: Container) -> bool:
-        """Unfreeze the container: the whole of a warm rollback. False when it is not frozen any more."""
-        try:
-            with self._glances.changing(release.id):
-                await self._engine.unpause(found.id)
-        except (EngineNotFound, EngineConflict):
-            return False
-        await self._reached("container_thawed")
-        return True
-
-    async def _made(self, app: App, release: Release, port: int, variables: Mapping[str, str]) -> bool:
-        """Create and start the container; False when something changed meanwhile and must be looked at again."""
-        name = container_name(app, release)
-        body = container_body(app, release, port=port, variables=variables, instance_id=self._instance_id)
-        try:
-            container = await self._engine.create(name, body)
-        except NameTaken:
-            await self._refuse_stranger(name)
-            return False
-        await self._reached("container_created")
-        try:
-            await self._engine.start(container)
-        except (EngineNotFound, EngineConflict):
-            # Another owner of the same work took it for a dead one and removes it.
-            return False
-        except PortTaken:
-            await self._removed(container)
-            await self._leases.replace(_holder(release.id), port)
-            await self._reached("port_leased")
-            return False
-        except ImageMissing:
-            raise
-        except EngineRejected as error:
-            await self._removed(container)
-            raise NotHealthy(
-                f"The container of release {release.number} of {app.name} cannot be started: "
-                f"{error.evidence.get('engine', error.message)}.",
-                hint="See the CMD or ENTRYPOINT of its Dockerfile.",
-                evidence=error.evidence,
-            ) from error
-        await self._reached("container_started")
-        return True
-
-    async def _take_away(self, app: str, release_id: str, found: Container, *, with_port: bool) -> None:
-        with self._glances.changing(release_id):
-            await self._taken_away(app, release_id, found, with_port=with_port)
-
-    async def _taken_away(self, app: str, release_id: str, found: Container, *, with_port: bool) -> None:
-        try:
-            lines = await self._engine.logs(found.id, lines=_SAVED_LINES)
-            await self._logs.save(app, release_id, [line.text for line in lines])
-            if found.state != "stopped":
-                # First, because the policy `always` revives what is stopped when the engine starts again.
-                await self._engine.restart_policy(found.id, "no")
-                await self._engine.stop(found.id, grace_s=_STOP_GRACE_S)
-        except EngineNotFound:
-            return
-        except EngineConflict:
-            pass  # another owner of the same work is removing it, and saved its last words
-        if with_port:
-            # Before the container goes: after a crash in between it is still there to be found and taken away.
-            await self._leases.free(_holder(release_id))
-        await self._removed(found.id)
-        await self._reached("container_removed")
-
-    async def _removed(self, container: str) -> None:
-        try:
-            await self._engine.remove(container, force=True)
-        except EngineNotFound:
-            return
-        except EngineConflict:
-            # Another owner of the same work is removing it.
-            for _ in range(_TRIES):
-                if await self._is_gone(container):
-                    return
-                await asyncio.sleep(0.1)
-            raise
-
-    async def _is_gone(self, container: str) -> bool:
-        try:
-            await self._engine.inspect(container)
-        except EngineNotFound:
-            return True
-        return False
-
-    async def _keep_alive(self, found: Container) -> None:
-        """What has traffic comes back by itself. Not part of thawing: it takes longer than the thaw."""
-        if found.restart_policy != "always":
-            await self._engine.restart_policy(found.id, "always")
-
-    async def _refuse_stranger(self, name: str) -> None:
-        try:
-            labels = (await self._engine.inspect(name))["Config"].get("Labels") or {}
-        except EngineNotFound:
-            return
-        if labels.get(INSTANCE) != self._instance_id:
-            raise Rejected(
-                f"A container named {name} exists that this klepaas did not make.", hint="Rename or remove it."
-            )
-
-    def _refuse_others_hosts(self, app: App, hosts: Sequence[str]) -> None:
+    def _refuse_hosts(self, app: App, hosts: Sequence[str]) -> None:
+        """What is not served here, or leads to another app, before anything is touched. Errors: Rejected."""
+        for host in hosts:
+            url_of(host, self._proxy_settings)
         for key, site in self._doors.sites():
             if key != app.key and (both := set(hosts) & set(site.hosts)):
                 raise Rejected(
                     f"{', '.join(sorted(both))} already leads to another app.",
                     hint="Take the host name from that project first.",
                 )
-
-
-def _holder(release_id: str) -> str:
-    return f"release:{release_id}"
 
 
 def _behind(upstream: str | None, leased: Mapping[str, int]) -> str | None:

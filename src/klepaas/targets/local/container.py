@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from klepaas.errors import Rejected
+from klepaas.targets.local.plan import INSTANCE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
@@ -40,6 +43,12 @@ def container_of(data: Mapping[str, Any]) -> Container:
         started_at=_time_of(str(state.get("StartedAt") or "")),
         restart_policy=str(data["HostConfig"].get("RestartPolicy", {}).get("Name", "")),
     )
+
+
+def refuse_stranger(found: Container, name: str, instance_id: str) -> None:
+    """Errors: Rejected when it is not a container of this klepaas."""
+    if found.labels.get(INSTANCE) != instance_id:
+        raise Rejected(f"A container named {name} exists that this klepaas did not make.", hint="Rename or remove it.")
 
 
 def _state_of(state: Mapping[str, Any]) -> Literal["running", "restarting", "parked", "stopped"]:

@@ -5,17 +5,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from klepaas.domain.observation import Observation
 from klepaas.domain.release import Release
 from klepaas.targets.local.container import Container
 
 BELIEVED_S = 0.1
 """A look takes the engine 1 to 10 ms; what changes in a tenth of a second also changes right after a look."""
 
+ANSWER_BELIEVED_S = 0.02
+"""What an app answered: it is asked again within one or two milliseconds."""
+
 
 class Glances:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, Container]] = {}
-        self._ours: set[str] = set()
+        self._ours: dict[str, Observation | None] = {}
         self._under_change: Counter[str] = Counter()
         self._changes: Counter[str] = Counter()
 
@@ -47,23 +51,24 @@ class Glances:
         at, found = self._seen.get(release.id, (float("-inf"), None))
         return found if time.monotonic() - at < BELIEVED_S else None
 
-    def keep_ours(self, release: Release, found: Container) -> None:
-        """What it must be like after what we did to it ourselves just now."""
+    def keep_ours(self, release: Release, found: Container, seen: Observation | None) -> None:
+        """What it must be like after what we did to it ourselves just now, and what was seen of it already."""
         self.keep(release, found, since=self.changes(release))
-        self._ours.add(release.id)
+        self._ours[release.id] = seen
 
-    def take_ours(self, release: Release) -> Container | None:
+    def take_ours(self, release: Release) -> tuple[Container | None, Observation | None]:
         """The same, for the first one who would look whether it worked."""
         if release.id not in self._ours:
-            return None
-        self._ours.discard(release.id)
-        return self.of(release)
+            return None, None
+        seen, found = self._ours.pop(release.id), self.of(release)
+        at, _ = self._seen.get(release.id, (float("-inf"), None))
+        return found, seen if time.monotonic() - at < ANSWER_BELIEVED_S else None
 
     def forget(self, release: Release) -> None:
         self._seen.pop(release.id, None)
-        self._ours.discard(release.id)
+        self._ours.pop(release.id, None)
 
     def _note_change(self, release_id: str) -> None:
         self._changes[release_id] += 1
         self._seen.pop(release_id, None)
-        self._ours.discard(release_id)
+        self._ours.pop(release_id, None)

@@ -42,27 +42,54 @@ def container_body(
     """The body of `POST /containers/create` for a release reachable at 127.0.0.1:`port`. No host folder is mounted.
 
     Source: Docker Engine API reference, ContainerCreate."""
-    settings = release.settings
     published = f"{release.container_port}/tcp"
     return {
-        "Image": release.image_digest,
+        **_inside(release, variables),
         "Labels": labels_of(app, release, port=port, instance_id=instance_id),
-        "Env": [f"{name}={value}" for name, value in ({**variables, "PORT": str(release.container_port)}).items()],
         "ExposedPorts": {published: {}},
         "HostConfig": {
+            **_limits(release),
             "PortBindings": {published: [{"HostIp": LOOPBACK, "HostPort": str(port)}]},
-            # Reaps children and hands on SIGTERM, which an app that is process 1 ignores by default.
-            "Init": True,
             # Not unless-stopped: after an engine crash that does not bring an app back.
             "RestartPolicy": {"Name": "always"},
-            "Memory": settings.memory_bytes,
-            "MemorySwap": settings.memory_bytes,
-            "NanoCpus": round(settings.cpus * 1e9),
-            "PidsLimit": settings.pids,
-            "SecurityOpt": ["no-new-privileges"],
-            "CapDrop": ["NET_RAW"],
-            "LogConfig": log_config(),
         },
+    }
+
+
+def command_name(app: App, release: Release) -> str:
+    """Of the container that runs the release's command once."""
+    return f"{container_name(app, release)}-command"
+
+
+def command_body(app: App, release: Release, *, variables: Mapping[str, str], instance_id: str) -> Mapping[str, Any]:
+    """The same for the release's command: it has what the app has, but no port, and the image's entrypoint no say."""
+    program, *words = release.settings.release_command
+    return {
+        **_inside(release, variables),
+        "Labels": {**labels_of(app, release, port=0, instance_id=instance_id), ROLE: "command"},
+        "Entrypoint": [program],
+        "Cmd": words,
+        "HostConfig": {**_limits(release), "RestartPolicy": {"Name": "no"}},
+    }
+
+
+def _inside(release: Release, variables: Mapping[str, str]) -> Mapping[str, Any]:
+    environment = {**variables, "PORT": str(release.container_port)}
+    return {"Image": release.image_digest, "Env": [f"{name}={value}" for name, value in environment.items()]}
+
+
+def _limits(release: Release) -> Mapping[str, Any]:
+    settings = release.settings
+    return {
+        # Reaps children and hands on SIGTERM, which an app that is process 1 ignores by default.
+        "Init": True,
+        "Memory": settings.memory_bytes,
+        "MemorySwap": settings.memory_bytes,
+        "NanoCpus": round(settings.cpus * 1e9),
+        "PidsLimit": settings.pids,
+        "SecurityOpt": ["no-new-privileges"],
+        "CapDrop": ["NET_RAW"],
+        "LogConfig": log_config(),
     }
 
 
@@ -109,9 +136,10 @@ def plan_of(app: App, release: Release) -> Plan:
         "ready_when": "below 500" if settings.health_path == "/" else "2xx or 3xx",
         "within_s": settings.health_timeout_s,
     }
+    command = {"run_once": list(settings.release_command)}
     switch = {"switch": app.name, "hosts": list(settings.hosts), "drain_timeout_s": settings.drain_timeout_s}
     return Plan(
         target="local",
         summary=f"Run release {release.number} of {app.name} beside what runs now, probe it, then switch to it.",
-        steps=(container, probe, switch),
+        steps=(*([command] if settings.release_command else []), container, probe, switch),
     )

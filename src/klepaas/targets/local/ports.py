@@ -23,3 +23,8 @@ class PortLeases(Protocol):
 
     async def leased(self) -> Mapping[str, int]:
         """All leases, holder → port."""
+
+
+def holder_of(release_id: str) -> str:
+    """Who holds the port of a release's container."""
+    return f"release:{release_id}"

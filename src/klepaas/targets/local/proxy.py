@@ -15,11 +15,11 @@ from typing import Any
 
 from klepaas.docker.engine import DockerEngine
 from klepaas.errors import Invalid, Rejected, Unavailable
+from klepaas.file_lock import held
 from klepaas.settings import ProxySettings
 from klepaas.targets.local.admin import CaddyAdmin
 from klepaas.targets.local.doors import Doors
 from klepaas.targets.local.files import private_folder, write_whole
-from klepaas.targets.local.lock import held
 from klepaas.targets.local.plan import LOOPBACK
 from klepaas.targets.local.proxy_config import ADMIN_SOCKET, CONFIG_FILE, generation_of, listen_port, render
 from klepaas.targets.local.proxy_container import ProxyContainer

@@ -5,7 +5,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from klepaas.targets.local.files import private_folder, write_whole
+
+log = structlog.get_logger()
 
 KEPT_BYTES = 64 * 1024
 
@@ -17,9 +21,15 @@ class RuntimeLogs:
         self._folder = folder
 
     async def save(self, app: str, release_id: str, lines: Sequence[str]) -> None:
-        """Keep the last of these lines. An empty log does not replace what was kept earlier."""
-        if lines:
+        """Keep the last of these lines. An empty log does not replace what was kept earlier.
+
+        A full disk is no error: a container is removed also when its last words cannot be kept."""
+        if not lines:
+            return
+        try:
             await asyncio.to_thread(self._write, app, release_id, lines)
+        except OSError as error:
+            log.warning("last_words_not_kept", app=app, release_id=release_id, reason=error.strerror)
 
     async def read(self, app: str, release_id: str, lines: int) -> Sequence[str]:
         """The last kept lines, oldest first; empty when nothing was kept."""

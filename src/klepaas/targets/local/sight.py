@@ -14,6 +14,8 @@ from klepaas.targets.local.sockets import Listener, listeners_in
 from klepaas.targets.local.verdict import verdict_of
 
 PROBE_TIMEOUT_S = 2.0
+LOOKED_INTO_AFTER = timedelta(seconds=0.5)
+"""Where a silent app listens is looked at once it had the time to start: until then it needs the processor itself."""
 _ENDS_AGAIN_AND_AGAIN = 3
 """Restarts after which an app that is not ready is not merely slow. The engine needs about 2 s for these."""
 
@@ -40,8 +42,8 @@ class Sight:
         host = next(iter(settings.hosts), "localhost")
         at = self._clock()
         answer = await ask((LOOPBACK, port), settings.health_path, host=host, timeout_s=PROBE_TIMEOUT_S)
-        listening = None
-        if answer.failure is not None:
+        listening, age = None, self._clock() - found.started_at
+        if answer.failure is not None and age > LOOKED_INTO_AFTER:
             listening = await asyncio.to_thread(listeners_in, found.pid, found.id)
         verdict = verdict_of(answer, settings, host=host, port=release.container_port, listening=listening)
         probe = ProbeAnswer(
@@ -51,7 +53,6 @@ class Sight:
             return self._seen(found, Health.HEALTHY, verdict.sentence, probe=probe)
         if found.restarts >= _ENDS_AGAIN_AND_AGAIN and answer.status is None:
             return await self._ending(found, probe=probe, listening=listening)
-        age = self._clock() - found.started_at
         late = age > timedelta(seconds=settings.health_timeout_s)
         health = Health.UNHEALTHY if late else Health.STARTING
         return self._seen(found, health, verdict.sentence, probe=probe, listening=listening)

@@ -2,7 +2,7 @@
 registry shows the image. One build of a project at a time: its tag is a setting, not a part of a start."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -94,6 +94,9 @@ class NcpBuilder:
         if found is None:
             return None
         return Image(digest=digest, ref=ref, commit_sha=reference.tag or "", exposed_ports=())
+
+    async def collectable(self, app: App) -> Mapping[str, str]:
+        return {}
 
     async def collect(self, app: App, keep: Collection[str]) -> Sequence[str]:
         """Deletes nothing: klepaas has no say over how long a registry at Naver Cloud keeps images, and one that is

@@ -9,6 +9,7 @@ import httpx
 from klepaas import __version__
 from klepaas.errors import KlepaasError, NetworkTimeout, Rejected, Unavailable
 from klepaas.targets.ncp.refusal import answer_lost
+from klepaas.trust import authorities
 
 CONNECT_S = 5.0
 MAX_ANSWER_BYTES = 16 * 2**20
@@ -61,6 +62,7 @@ class Wire:
             self._clients[is_local] = httpx.AsyncClient(
                 timeout=httpx.Timeout(self._within_s, connect=CONNECT_S),
                 transport=self._transport,
+                verify=authorities(),
                 trust_env=not is_local,  # A proxy of the environment does not reach this machine's loopback.
                 follow_redirects=False,
                 headers={"User-Agent": f"klepaas/{__version__}", "Accept": "application/json"},

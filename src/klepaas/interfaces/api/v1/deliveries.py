@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from pydantic import ConfigDict
 
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext, TheDoor
 from klepaas.interfaces.api.stream import LARGEST_SEQ
-from klepaas.interfaces.api.v1.answers.answer import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer, example_of
 from klepaas.interfaces.api.v1.parameters import PREFIX, Limit, refusals
 from klepaas.operations import deliveries
 from klepaas.operations.ports.deliveries import Decision, StoredDelivery
@@ -47,6 +48,33 @@ class DecisionAnswer(Answer):
 
 
 class DeliveryAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "number": 40,
+                    "id": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+                    "event": "push",
+                    "repository": "octo-org/shop",
+                    "received_at": "2026-01-05T09:00:00.003000Z",
+                    "decided_at": "2026-01-05T09:00:00.009000Z",
+                    "replay_of": None,
+                    "decisions": [
+                        {
+                            "project_id": "prj_0f9d1c2b3a495867",
+                            "project": "shop",
+                            "environment": "production",
+                            "outcome": "skipped",
+                            "reason": "auto_deploy_disabled",
+                            "deployment_id": None,
+                            "decided_at": "2026-01-05T09:00:00.009000Z",
+                        }
+                    ],
+                    "answer": {"status": "skipped", "reason": "auto_deploy_disabled"},
+                }
+            ]
+        }
+    )
     number: int
     """Rises with every delivery; go on with `before`."""
     id: str
@@ -65,6 +93,17 @@ class DeliveryAnswer(Answer):
 
 
 class DeliveryDetail(DeliveryAnswer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **example_of(DeliveryAnswer),
+                    "headers": {"x-github-event": "push", "x-github-hook-id": "418300077"},
+                    "body": '{"ref":"refs/heads/main"}',
+                }
+            ]
+        }
+    )
     headers: dict[str, str]
     body: str | None
     """As it came; only the operator sees it, and no more than 1 MiB of it."""
@@ -76,6 +115,9 @@ class DeliveryDetail(DeliveryAnswer):
 
 
 class DeliveryList(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"deliveries": [example_of(DeliveryAnswer)], "next_before": None}]}
+    )
     deliveries: list[DeliveryAnswer]
     next_before: int | None
     """Give it as `before` for the next page; null on the last one."""

@@ -13,6 +13,7 @@ from klepaas.domain.settlement import Outcome
 from klepaas.domain.status import Status
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheContext, TheDoor, WantsStream
+from klepaas.interfaces.api.v1.answers import frames
 from klepaas.interfaces.api.v1.answers.deployments import (
     DeploymentAnswer,
     DeploymentList,
@@ -34,6 +35,7 @@ from klepaas.interfaces.api.v1.parameters import (
     ProjectReference,
     refusals,
     streamed,
+    text,
 )
 from klepaas.operations import deployments, past_deployments, projects, queries
 from klepaas.operations.context import Context
@@ -75,9 +77,9 @@ async def start(
         request_key=idempotency_key,
         note=body.note,
     )
-    submission = await deployments.start(context, actor, request)
-    response.headers["Location"] = location_of(submission.deployment)
-    return SubmissionAnswer.of(submission, await project_of(context, actor, submission.deployment))
+    accepted = await deployments.start(context, actor, request)
+    response.headers["Location"] = location_of(accepted.submission.deployment)
+    return SubmissionAnswer.of(accepted.submission, accepted.project)
 
 
 @router.get("/projects/{project}/deployments", responses=refusals(404))
@@ -134,7 +136,7 @@ async def cancel(deployment_id: DeploymentId, context: TheContext, actor: Curren
 @router.get(
     "/deployments/{deployment_id}/events",
     response_model=EventPage,
-    responses=streamed(EventPage, "What has happened so far"),
+    responses=streamed(EventPage, "What has happened so far", frames.EVENTS),
 )
 async def events(
     deployment_id: DeploymentId,
@@ -151,13 +153,15 @@ async def events(
     if wants_stream:
         begin = stream.last_seq(last_event_id, after)
         await deployments.find(door.context, actor, deployment_id)
-        return stream.respond(door, stream.events(door, admission, deployment_id, after=begin))
+        return stream.respond(door, admission, stream.events(door, deployment_id, after=begin))
     found = await queries.events(door.context, actor, deployment_id, after=after, limit=limit)
     return EventPage(events=[event_fields(each) for each in found], next_after=found[-1].seq if found else after)
 
 
 @router.get(
-    "/deployments/{deployment_id}/logs", response_model=LogPage, responses=streamed(LogPage, "Lines of the build log")
+    "/deployments/{deployment_id}/logs",
+    response_model=LogPage,
+    responses=streamed(LogPage, "Lines of the build log", frames.BUILD_LOG, {"text/plain": text(frames.WHOLE_LOG)}),
 )
 async def build_log(
     deployment_id: DeploymentId,
@@ -182,7 +186,7 @@ async def build_log(
             headers={"Content-Disposition": f'attachment; filename="{deployment_id}.log"'},
         )
     if wants_stream:
-        return stream.respond(door, stream.build_log(door, admission, deployment_id, after=begin))
+        return stream.respond(door, admission, stream.build_log(door, deployment_id, after=begin))
     return LogPage.of(lines, begin)
 
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from klepaas.domain.github_app import GitHubApp
 from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
-from klepaas.interfaces.api.v1.answers.answer import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer, example_of
 from klepaas.interfaces.api.v1.bodies import Body, Text
 from klepaas.interfaces.api.v1.parameters import PREFIX, refusals
 from klepaas.operations import github_app
@@ -22,6 +22,17 @@ class AppCode(Body):
 
 
 class AppAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "app_id": "910001",
+                    "slug": "klepaas-example",
+                    "html_url": "https://github.com/apps/klepaas-example",
+                }
+            ]
+        }
+    )
     app_id: str
     slug: str
     html_url: str
@@ -44,11 +55,7 @@ class GitHubAnswer(Answer):
             "examples": [
                 {
                     "github_url": "https://github.com",
-                    "app": {
-                        "app_id": "910001",
-                        "slug": "klepaas-example",
-                        "html_url": "https://github.com/apps/klepaas-example",
-                    },
+                    "app": example_of(AppAnswer),
                     "app_from": "manifest",
                     "webhook_url": "https://klepaas.example.org/api/v1/cicd/webhook",
                     "webhook_secrets": ["app"],
@@ -92,6 +99,27 @@ class GitHubAnswer(Answer):
 
 
 class ManifestAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "post_to": "https://github.com/organizations/octo-org/settings/apps/new",
+                    "manifest": {
+                        "name": "klepaas klepaas.example.org",
+                        "url": "https://klepaas.example.org",
+                        "redirect_url": "http://127.0.0.1:41234/made",
+                        "public": False,
+                        "default_permissions": {"contents": "read", "metadata": "read", "pull_requests": "write"},
+                        "hook_attributes": {
+                            "url": "https://klepaas.example.org/api/v1/cicd/webhook",
+                            "active": True,
+                        },
+                        "default_events": ["push", "release", "pull_request"],
+                    },
+                }
+            ]
+        }
+    )
     post_to: str
     """Where a browser posts the form field `manifest`; `?state=` may be added to it."""
     manifest: dict[str, Any]

@@ -4,10 +4,11 @@ import asyncio
 import platform
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import ConfigDict
 
 from klepaas import __version__
 from klepaas.interfaces.api.door import Door, TheDoor
+from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.parameters import PREFIX
 from klepaas.operations.health import HealthReport
 
@@ -17,14 +18,20 @@ PATIENCE_S = 1.0
 """A report is made from memory; one that takes longer waits for a database that does not answer."""
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ok", "database": "ok", "engine": "ok", "version": __version__}]}
+    )
     status: str
     database: str
     engine: str
     version: str
 
 
-class VersionAnswer(BaseModel):
+class VersionAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"version": __version__, "python": "3.12.8", "api": "v1"}]}
+    )
     version: str
     python: str
     api: str = "v1"

@@ -99,6 +99,37 @@ class OldRowAnswer(Answer):
 
 
 class ImportAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "rows": [
+                        {
+                            "old_id": "14",
+                            "id": "imp_3b4a59687f0f9d1c",
+                            "outcome": "failed",
+                            "settled_by": "provider",
+                            "reason": "SourceDeploy run 80123, the only one that began around it, ended with 'failed'.",
+                            "twin_of": None,
+                            "commit_sha": "559ec56d0ae598e95dc970b74767f19372d61af8",
+                            "is_rollback": False,
+                            "created_at": "2025-01-20T10:11:46Z",
+                            "deployed_at": None,
+                            "image_digest": None,
+                            "findings": [
+                                {"problem": "stuck", "text": "It says 'running' since 2025-01-20 10:11 UTC."},
+                            ],
+                            "is_new": True,
+                            "is_settled": False,
+                        }
+                    ],
+                    "refused": [],
+                    "projects": {"K-Le-PaaS/test01": ["test01"]},
+                    "changed": 1,
+                }
+            ]
+        }
+    )
     rows: list[OldRowAnswer]
     refused: list[str]
     """Why rows cannot be imported, one sentence each."""
@@ -140,6 +171,25 @@ class ComplaintAnswer(Answer):
 
 
 class CheckAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": True,
+                    "complaints": [
+                        {
+                            "deployment_id": "imp_3b4a59687f0f9d1c",
+                            "number": -14,
+                            "repository": "K-Le-PaaS/test01",
+                            "problem": "stuck",
+                            "text": "It says 'running' since 2025-01-20 10:11 UTC.",
+                            "is_past": True,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
     ok: bool
     """Whether our own record holds together."""
     complaints: list[ComplaintAnswer]

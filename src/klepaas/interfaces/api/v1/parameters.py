@@ -1,5 +1,6 @@
 """The parameters several routes share, with their limits and examples, and the errors every guarded route has."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
@@ -53,13 +54,22 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _WORDS[status], "content": content} for status in {401, 422, 503, *statuses}}
 
 
-def streamed(model: Any, what: str) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: a route that also answers as a stream of Server-Sent Events."""
+def streamed(
+    model: Any, what: str, frames: str, forms: Mapping[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: a route that also answers as a stream of Server-Sent Events, such as these frames, and in other
+    forms, by media type."""
     return {
         200: {
             "model": model,
-            "description": f"{what}; with `Accept: text/event-stream` as a stream.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": f"{what}; with `Accept: text/event-stream` as a stream. While nothing comes, the comment "
+            "`: keep-alive` shows that it lives.",
+            "content": {"text/event-stream": text(frames), **(forms or {})},
         },
         **refusals(404),
     }
+
+
+def text(example: str) -> dict[str, Any]:
+    """For OpenAPI: an answer, or one form of it, that is no JSON."""
+    return {"schema": {"type": "string"}, "example": example}

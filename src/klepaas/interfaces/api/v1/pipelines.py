@@ -8,7 +8,8 @@ from pydantic import ConfigDict
 from starlette.responses import Response
 
 from klepaas.interfaces.api import stream
-from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext, TheDoor, WantsStream
+from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheContext, TheDoor, WantsStream
+from klepaas.interfaces.api.v1.answers import frames
 from klepaas.interfaces.api.v1.answers.answer import Answer
 from klepaas.interfaces.api.v1.parameters import PREFIX, ProjectReference, refusals, streamed
 from klepaas.operations import pipelines
@@ -61,10 +62,15 @@ class TakenDown(Answer):
 @router.post(
     "/{project}/pipeline",
     response_model=PipelineAnswer,
-    responses=streamed(PipelineAnswer, "The chain, as it stands now") | refusals(403, 404, 409, 502),
+    responses=streamed(PipelineAnswer, "The chain, as it stands now", frames.PIPELINE) | refusals(403, 404, 409, 502),
 )
 async def ensure(
-    project: ProjectReference, door: TheDoor, context: TheContext, actor: CurrentActor, wants_stream: WantsStream
+    project: ProjectReference,
+    door: TheDoor,
+    context: TheContext,
+    actor: CurrentActor,
+    admission: CurrentPass,
+    wants_stream: WantsStream,
 ) -> PipelineAnswer | Response:
     """Have the chain of a project: make what is missing, adopt what is there by its names, repair what drifted.
 
@@ -72,8 +78,8 @@ async def ensure(
     work = partial(pipelines.ensure, context, actor, project)
     if not wants_stream:
         return PipelineAnswer.of(await work())
-    frames: AsyncGenerator[bytes, None] = await stream.progress(work, lambda one: PipelineAnswer.of(one).model_dump())
-    return stream.respond(door, frames)
+    told: AsyncGenerator[bytes, None] = await stream.progress(work, lambda one: PipelineAnswer.of(one).model_dump())
+    return stream.respond(door, admission, told)
 
 
 @router.delete("/{project}/pipeline", responses=refusals(403, 404, 409, 502))

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from klepaas.interfaces.api import stream
 from klepaas.interfaces.api.door import CurrentActor, CurrentPass, Guarded, TheContext, TheDoor, WantsStream
+from klepaas.interfaces.api.v1.answers import frames
 from klepaas.interfaces.api.v1.answers.logs import RuntimeLog
 from klepaas.interfaces.api.v1.answers.projects import ProjectAnswer, ProjectList, VariableNames
 from klepaas.interfaces.api.v1.answers.status import StatusAnswer
@@ -108,7 +109,11 @@ async def set_variables(
     return VariableNames.of(await projects.set_variables(context, actor, project, body.variables, environment))
 
 
-@router.get("/{project}/logs", response_model=RuntimeLog, responses=streamed(RuntimeLog, "The app's last lines"))
+@router.get(
+    "/{project}/logs",
+    response_model=RuntimeLog,
+    responses=streamed(RuntimeLog, "The app's last lines", frames.RUNTIME_LOG),
+)
 async def runtime_log(
     project: ProjectReference,
     door: TheDoor,
@@ -124,7 +129,7 @@ async def runtime_log(
     if not wants_stream:
         return RuntimeLog(lines=list(last))
     look = partial(_look, door, actor, project, environment)
-    return stream.respond(door, stream.runtime_log(admission, look, lines=lines))
+    return stream.respond(door, admission, stream.runtime_log(look, lines=lines))
 
 
 async def _look(door: TheDoor, actor: CurrentActor, project: str, environment: str | None, lines: int) -> list[str]:

@@ -10,7 +10,7 @@ from klepaas.interfaces.api.door import CurrentActor, Guarded, TheContext
 from klepaas.interfaces.api.v1.answers.deployments import SubmissionAnswer
 from klepaas.interfaces.api.v1.answers.rollbacks import CandidateAnswer, CandidateList, PlanAnswer
 from klepaas.interfaces.api.v1.bodies import NewRollback
-from klepaas.interfaces.api.v1.deployments import location_of, project_of
+from klepaas.interfaces.api.v1.deployments import location_of
 from klepaas.interfaces.api.v1.parameters import PREFIX, Environment, IdempotencyKey, ProjectReference, refusals
 from klepaas.operations import deployments, rollbacks
 from klepaas.operations.context import Context
@@ -57,9 +57,9 @@ async def roll_back(
         plan = await rollbacks.plan(context, actor, request)
         answer = PlanAnswer.of(plan, await _made_by(context, actor, plan.candidate))
         return Response(answer.model_dump_json(), media_type="application/json")
-    submission = await rollbacks.roll_back(context, actor, request)
-    response.headers["Location"] = location_of(submission.deployment)
-    return SubmissionAnswer.of(submission, await project_of(context, actor, submission.deployment))
+    accepted = await rollbacks.roll_back(context, actor, request)
+    response.headers["Location"] = location_of(accepted.submission.deployment)
+    return SubmissionAnswer.of(accepted.submission, accepted.project)
 
 
 async def _made_by(context: Context, actor: Actor, candidate: Candidate) -> Deployment | None:

@@ -32,7 +32,7 @@ async def list_all(context: TheContext, actor: CurrentActor) -> TokenList:
     return TokenList(tokens=[TokenAnswer.of(each) for each in await tokens.list_all(context, actor)])
 
 
-@router.delete("/{token_id}", status_code=204, responses=refusals(403, 404))
+@router.delete("/{token_id}", status_code=204, responses=refusals(403, 404, 409))
 async def revoke(token_id: TokenId, context: TheContext, actor: CurrentActor) -> None:
     """End a token now. Open streams that came in with it end within seconds."""
     await tokens.revoke(context, actor, token_id)

@@ -245,8 +245,8 @@ async def deploy(
     request = DeploymentRequest(
         project=project.id, branch=body.github_ref, commit=body.github_sha, request_key=idempotency_key
     )
-    project, submission = await integrations.deploy(context, actor, project, request)
-    made, (owner, repo) = submission.deployment, repositories.spelled(project)
+    accepted = await integrations.deploy(context, actor, project, request)
+    made, (owner, repo) = accepted.submission.deployment, repositories.spelled(accepted.project)
     what = body.github_sha[:7].lower() if body.github_sha else f"the head of {made.branch}"
     return StartedDeployment(
         owner=owner,
@@ -256,7 +256,7 @@ async def deploy(
         deployment_id=made.id,
         deploy_history_id=made.number,
         message=f"Deployment of {what} started for {owner}/{repo}",
-        pipeline_id=project.pipeline_id,
+        pipeline_id=accepted.project.pipeline_id,
     )
 
 

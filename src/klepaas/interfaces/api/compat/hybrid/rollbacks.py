@@ -250,7 +250,7 @@ async def roll_back(
     if found.project is None or found.missing:
         raise words.refusal(found, owner, repo)
     request = RollbackRequest(project=found.project.id, commit=body.target_commit_sha, request_key=idempotency_key)
-    made = (await rollbacks.roll_back(context, actor, request)).deployment
+    made = (await rollbacks.roll_back(context, actor, request)).submission.deployment
     if wait_s:
         made = await deployments.ended_within(context, made, timedelta(seconds=wait_s))
     return RollbackAnswer.of(made, found.project, body.target_commit_sha)

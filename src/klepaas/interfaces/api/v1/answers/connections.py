@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from klepaas.domain.connection import Connection, ConnectionKind
 from klepaas.domain.project import Project
-from klepaas.interfaces.api.v1.answers.answer import EXAMPLE_SHA, Answer
+from klepaas.interfaces.api.v1.answers.answer import EXAMPLE_SHA, Answer, example_of
 from klepaas.interfaces.api.v1.answers.projects import ProjectName
 
 
@@ -58,6 +58,7 @@ class ConnectionAnswer(Answer):
 
 
 class ConnectionList(Answer):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"connections": [example_of(ConnectionAnswer)]}]})
     connections: list[ConnectionAnswer]
 
 

@@ -71,55 +71,84 @@ class ImportedAnswer(Answer):
         )
 
 
-class DeploymentAnswer(Answer):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "dep_7c1e2d3b4a596877",
-                    "number": 12,
-                    "project": {"id": "prj_0f9d1c2b3a495867", "name": "shop"},
-                    "environment": "production",
-                    "status": "succeeded",
-                    "stage": "retire",
-                    "branch": "main",
-                    "commit_sha": EXAMPLE_SHA,
-                    "commit_message": "Show prices with tax",
-                    "commit_author": "Kim Ha-neul",
-                    "trigger": "manual",
-                    "actor": "token laptop",
-                    "pull_request": None,
-                    "delivery_id": None,
-                    "is_rollback": False,
-                    "rollback_of": None,
-                    "release_id": "rel_8899aabbccddeeff",
-                    "image_digest": EXAMPLE_DIGEST,
-                    "image_ref": "klepaas/shop:9fceb02",
-                    "created_at": "2026-01-05T09:00:00Z",
-                    "started_at": "2026-01-05T09:00:00.012Z",
-                    "live_at": "2026-01-05T09:00:07.4Z",
-                    "finished_at": "2026-01-05T09:00:17.9Z",
-                    "duration_s": 17.888,
-                    "stages": [
-                        {
-                            "stage": "fetch",
-                            "started_at": "2026-01-05T09:00:00.02Z",
-                            "finished_at": "2026-01-05T09:00:00.61Z",
-                            "took_s": 0.59,
-                            "detail": "",
-                        }
-                    ],
-                    "failure": None,
-                    "superseded_by": None,
-                    "cancelled_by": None,
-                    "evidence": {"answer": {"status": 200}},
-                    "urls": ["http://127.0.0.1:20000"],
-                    "note": "",
-                    "imported": None,
-                }
-            ]
+_ENDED: dict[str, Any] = {
+    "id": "dep_7c1e2d3b4a596877",
+    "number": 12,
+    "project": {"id": "prj_0f9d1c2b3a495867", "name": "shop"},
+    "environment": "production",
+    "status": "succeeded",
+    "stage": "retire",
+    "branch": "main",
+    "commit_sha": EXAMPLE_SHA,
+    "commit_message": "Show prices with tax",
+    "commit_author": "Kim Ha-neul",
+    "trigger": "manual",
+    "actor": "token laptop",
+    "pull_request": None,
+    "delivery_id": None,
+    "is_rollback": False,
+    "rollback_of": None,
+    "release_id": "rel_8899aabbccddeeff",
+    "image_digest": EXAMPLE_DIGEST,
+    "image_ref": f"klepaas/shop-production:{EXAMPLE_SHA}",
+    "created_at": "2026-01-05T09:00:00Z",
+    "started_at": "2026-01-05T09:00:00.012000Z",
+    "live_at": "2026-01-05T09:00:07.400000Z",
+    "finished_at": "2026-01-05T09:00:17.900000Z",
+    "duration_s": 17.888,
+    "stages": [
+        {
+            "stage": "fetch",
+            "started_at": "2026-01-05T09:00:00.020000Z",
+            "finished_at": "2026-01-05T09:00:00.610000Z",
+            "took_s": 0.59,
+            "detail": "",
         }
-    )
+    ],
+    "failure": None,
+    "superseded_by": None,
+    "cancelled_by": None,
+    "evidence": {
+        "answer": {
+            "at": "2026-01-05T09:00:07.390000Z",
+            "took_ms": 2.1,
+            "url": "http://127.0.0.1:20000/",
+            "status": 200,
+            "release_id": "rel_8899aabbccddeeff",
+            "upstream": "127.0.0.1:32768",
+            "detail": "",
+        },
+        "certificate": {
+            "requests": 412,
+            "failed": 0,
+            "p99_ms": 3.8,
+            "switched_at": "2026-01-05T09:00:07.380000Z",
+            "began_at": "2026-01-05T09:00:06.900000Z",
+            "ended_at": "2026-01-05T09:00:08.900000Z",
+            "failures": [],
+        },
+    },
+    "urls": ["http://127.0.0.1:20000"],
+    "note": "",
+    "imported": None,
+}
+_QUEUED: dict[str, Any] = {
+    **_ENDED,
+    "id": "dep_8d2f3e4c5b6a7988",
+    "number": 13,
+    "status": "queued",
+    **dict.fromkeys(("stage", "commit_sha", "release_id", "image_digest", "image_ref")),
+    **dict.fromkeys(("started_at", "live_at", "finished_at", "duration_s")),
+    "commit_message": "",
+    "commit_author": "",
+    "stages": [],
+    "evidence": {},
+    "urls": [],
+}
+
+
+class DeploymentAnswer(Answer):
+    model_config = ConfigDict(json_schema_extra={"examples": [_ENDED, _QUEUED]})
     id: str
     number: int
     project: ProjectName
@@ -246,6 +275,7 @@ def _past_failure(imported: Imported) -> FailureAnswer | None:
 
 
 class DeploymentList(Answer):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"deployments": [_QUEUED, _ENDED], "next_before": None}]})
     deployments: list[DeploymentAnswer]
     """Our own, then those that an older system made before."""
     next_before: int | None
@@ -253,6 +283,9 @@ class DeploymentList(Answer):
 
 
 class SubmissionAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"deployment": _QUEUED, "is_new": True, "superseded": []}]}
+    )
     deployment: DeploymentAnswer
     is_new: bool
     """False when the same request had been accepted before."""
@@ -269,6 +302,28 @@ class SubmissionAnswer(Answer):
 
 
 class EvidenceAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "evidence": _ENDED["evidence"],
+                    "certificate": _ENDED["evidence"]["certificate"],
+                    "failure": None,
+                },
+                {
+                    "evidence": {},
+                    "certificate": None,
+                    "failure": {
+                        "stage": "verify",
+                        "code": "not_healthy",
+                        "message": "The new release did not become healthy within 60 s: connection refused.",
+                        "hint": "",
+                        "evidence": {"last_lines": ["listening on 127.0.0.1:3000"]},
+                    },
+                },
+            ]
+        }
+    )
     evidence: dict[str, Any]
     certificate: dict[str, Any] | None
     """What a bounded prober saw around the switch."""

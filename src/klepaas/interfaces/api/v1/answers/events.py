@@ -16,7 +16,7 @@ class EventPage(Answer):
                     "events": [
                         {
                             "seq": 3,
-                            "at": "2026-01-05T09:00:00.02Z",
+                            "at": "2026-01-05T09:00:00.020000Z",
                             "kind": "stage.started",
                             "stage": "fetch",
                             "fence": 1,

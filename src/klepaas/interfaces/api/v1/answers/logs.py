@@ -5,11 +5,22 @@ from datetime import datetime
 
 from pydantic import ConfigDict
 
-from klepaas.interfaces.api.v1.answers.answer import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer, example_of
 from klepaas.operations.ports.build_logs import LogLine
 
 
 class LogLineAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "position": "000000001.000000000000053",
+                    "at": "2026-01-05T09:00:01.200000Z",
+                    "text": "#5 [1/3] FROM python:3.12",
+                }
+            ]
+        }
+    )
     position: str
     """Opaque; give it as `after` to read on right behind this line."""
     at: datetime | None
@@ -21,6 +32,11 @@ class LogLineAnswer(Answer):
 
 
 class LogPage(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"lines": [example_of(LogLineAnswer)], "next_after": example_of(LogLineAnswer)["position"]}]
+        }
+    )
     lines: list[LogLineAnswer]
     next_after: str | None
 

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ConfigDict
 
 from klepaas.domain.project import Project
-from klepaas.interfaces.api.v1.answers.answer import Answer
+from klepaas.domain.trigger_rule import TriggerRule
+from klepaas.interfaces.api.v1.answers.answer import EXAMPLE_SETTINGS, Answer, example_of
 
 
 class ProjectName(Answer):
@@ -27,9 +28,9 @@ class ProjectAnswer(Answer):
                     "branch": "main",
                     "environment": "production",
                     "target": "local",
-                    "settings": {"port": None, "health_path": "/"},
+                    "settings": EXAMPLE_SETTINGS,
                     "auto_deploy": False,
-                    "rules": {"pushes": "merges", "paths": [], "releases": True},
+                    "rules": TriggerRule().model_dump(mode="json"),
                     "connection_id": None,
                     "github_repository_id": None,
                     "owner_id": "own_5e6f708192a3b4c5",
@@ -79,6 +80,7 @@ class ProjectAnswer(Answer):
 
 
 class ProjectList(Answer):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"projects": [example_of(ProjectAnswer)]}]})
     projects: list[ProjectAnswer]
 
 

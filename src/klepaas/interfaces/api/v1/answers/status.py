@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
+from pydantic import ConfigDict
+
 from klepaas.domain.deployment import Deployment
 from klepaas.domain.observation import Health
-from klepaas.interfaces.api.v1.answers.answer import Answer
+from klepaas.interfaces.api.v1.answers.answer import Answer, example_of
 from klepaas.interfaces.api.v1.answers.deployments import DeploymentAnswer
 from klepaas.interfaces.api.v1.answers.projects import ProjectAnswer
 from klepaas.interfaces.api.v1.answers.releases import ReleaseAnswer
@@ -38,6 +40,33 @@ class LiveAnswer(Answer):
 
 
 class StatusAnswer(Answer):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "project": example_of(ProjectAnswer),
+                    "environment": "production",
+                    "health": "healthy",
+                    "health_detail": "",
+                    "observed_at": "2026-01-05T09:15:00.500000Z",
+                    "urls": example_of(DeploymentAnswer)["urls"],
+                    "live": {"release": example_of(ReleaseAnswer), "deployment": example_of(DeploymentAnswer)},
+                    "active": [example_of(DeploymentAnswer, 1)],
+                    "last": example_of(DeploymentAnswer),
+                    "changes": [
+                        {
+                            "number": 31,
+                            "at": "2026-01-05T09:12:00.500000Z",
+                            "health": "stopped",
+                            "detail": "The container does not run.",
+                            "action": "started again: it was stopped",
+                            "release_id": "rel_8899aabbccddeeff",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
     project: ProjectAnswer
     environment: str
     health: Health
