@@ -1,5 +1,6 @@
 """What SQLite's driver needs besides: private files, quick statements, an end for a cancelled task's transaction."""
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -38,6 +39,15 @@ class DirectConnection(aiosqlite.Connection):
     _handed_over = 0
     _carried_out = 0
     """Written by the thread only, as the other by its users: what stands between them is in the thread's hands."""
+    _stopped: asyncio.Future[Any] | None = None
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """The thread ends with the first stop, whoever else comes waits for that: the driver would put another one
+        behind it, which nobody carries out, and wait for ever."""
+        if self._stopped is None:
+            self._stopped = super().stop()
+        # Shielded: a waiter that is cancelled must not take it from the others.
+        return self._stopped and asyncio.shield(self._stopped)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # While the thread still has something (its caller may have been cancelled) all else waits its turn there:
