@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.servers.postgres import PostgresServer
 
 def pytest_configure(config: pytest.Config) -> None:
     """With several workers, one engine for all of them: two on one machine would fight over the bridge."""
+    # A shell has what it starts in the background ignore Ctrl-C, and so would every program the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     is_controller = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
     if not is_controller or docker.usable_engine() or not can_start_engine():
         return

@@ -494,21 +494,11 @@ async def test_a_deployment_that_keeps_killing_its_owner_is_given_up(here: World
         here.builder.building.clear()
         async with here.node():
             await here.builder.building.wait()
-        await expire_leases(here)
     async with here.node():
         done = await here.ended(deployment)
 
     assert done.failure is not None
     assert done.failure.code == "too_many_attempts"
-
-
-async def expire_leases(here: World) -> None:
-    import sqlalchemy as sa
-
-    from klepaas.storage.tables import nodes
-
-    async with here.database.write() as connection:
-        await connection.execute(sa.delete(nodes))
 
 
 async def test_a_full_disk_while_building_is_said_in_those_words(here: World) -> None:

@@ -173,7 +173,7 @@ class LosesAnswers(DeploymentQueue):
             raise Unavailable("The answer was lost.")
 
 
-BRISK = EngineSettings(lease=timedelta(seconds=10), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=50))
+BRISK = EngineSettings(lease=timedelta(seconds=30), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=50))
 
 
 async def test_a_claim_whose_answer_is_lost_is_carried_all_the_same(here: World) -> None:
@@ -376,7 +376,6 @@ async def test_three_nodes_of_which_one_dies_never_overlap_and_end_everything(
     """R-05, R-15."""
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(world(migrated_postgres_url, tmp_path))
-        settings = BRISK.model_copy(update={"lease": timedelta(seconds=2)})
         projects = await projects_of(here, 12)
         at_hand: dict[str, set[str]] = defaultdict(set)
         overlaps: list[str] = []
@@ -389,7 +388,9 @@ async def test_three_nodes_of_which_one_dies_never_overlap_and_end_everything(
             await short_work(pause_s=0.01)(run)
             others.discard(run.deployment.id)
 
-        tasks = [await stack.enter_async_context(at_work(short_engine(here, settings, carry=carry))) for _ in range(3)]
+        leases = [timedelta(seconds=2), BRISK.lease, BRISK.lease]
+        nodes = [short_engine(here, BRISK.model_copy(update={"lease": lease}), carry=carry) for lease in leases]
+        tasks = [await stack.enter_async_context(at_work(node)) for node in nodes]
         accepted = []
         for n in range(120):
             accepted.append(await here.deploy(random.choice(projects), request_key=f"key-{n}"))
@@ -431,7 +432,7 @@ async def test_a_node_that_lost_its_lease_writes_nothing_more(migrated_postgres_
         async with at_work(short_engine(here, settings, queue, slow)):
             started = await here.deploy(project)
             await in_hand.wait()
-            async with at_work(short_engine(here, settings)):
+            async with at_work(short_engine(here, BRISK)):
                 await here.ended(started)
             before = await here.context.deployments.events(started.id)
             go_on.set()

@@ -3,13 +3,11 @@
 import asyncio
 
 import pytest
-import sqlalchemy as sa
 
 from klepaas.domain.status import Status
 from klepaas.errors import Unavailable
 from klepaas.operations import deployments, queries
 from klepaas.operations.feed import LOOK_EVERY_S
-from klepaas.storage.tables import nodes
 from klepaas.testing.fake_build import sha_of
 from klepaas.testing.rolling_target import RollingTarget
 from tests.workflows.world import World
@@ -85,8 +83,6 @@ async def test_who_takes_over_finds_the_command_and_does_not_begin_it_again(here
             while not any(call.startswith(method) for call in here.target.calls):
                 await asyncio.sleep(0.01)
     here.target._gates.clear()
-    async with here.database.write() as connection:
-        await connection.execute(sa.delete(nodes))
     async with here.node():
         done = await here.ended(started)
 

@@ -14,6 +14,7 @@ from klepaas.domain.deployment import Deployment
 from klepaas.domain.github_app import GitHubApp
 from klepaas.domain.project import Project
 from klepaas.domain.status import Status
+from klepaas.errors import Unavailable
 from klepaas.github.client import GitHub
 from klepaas.operations import deployments, projects, rollbacks
 from klepaas.operations.context import Context
@@ -56,7 +57,7 @@ from klepaas.workflows.scene import scene_of
 from klepaas.workflows.steps import Steps
 from tests.databases import have_sqlite
 
-QUICK = EngineSettings(lease=timedelta(seconds=2), beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=100))
+QUICK = EngineSettings(beat=timedelta(milliseconds=200), poll=timedelta(milliseconds=100))
 PATIENCE_S = 20.0
 LOOKS_EVERY_S = 0.03
 NO_GITHUB = "http://127.0.0.1:1"
@@ -135,7 +136,9 @@ class World:
 
     @asynccontextmanager
     async def node(self, **changes: Any) -> AsyncIterator[Engine]:
-        """An engine at work; leaving the block stops it the hard way: nothing is handed over."""
+        """An engine at work; leaving the block stops it the hard way: nothing is handed over. Its lease has run out
+        then, so that no test waits for that, and may be as long as it is in the product: a machine that stands still
+        for two seconds takes no lease away."""
         engine = self.engine(**changes)
         self.runner.engine = engine
         task = asyncio.create_task(engine.run())
@@ -145,6 +148,8 @@ class World:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
+            with suppress(Unavailable):
+                await DeploymentQueue(self.database, self.context.clock).renew(engine.node, 0.0)
 
 
 @asynccontextmanager
