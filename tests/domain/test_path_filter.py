@@ -1,4 +1,4 @@
-from time import perf_counter
+from time import thread_time
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_one_file_of_many_is_enough_and_none_is_not() -> None:
 
 @pytest.mark.parametrize("pattern", ["*a" * 60, "**/" * 60 + "z", "*a*/" * 30])
 def test_no_pattern_takes_long(pattern: str) -> None:
-    began = perf_counter()
+    began = thread_time()
     any_counts([pattern], ["a" * 200 + "/" + "a/" * 200 + "b"])
 
-    assert perf_counter() - began < 2
+    assert thread_time() - began < 2, "seconds of computing, however busy the machine is"

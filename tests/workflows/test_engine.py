@@ -6,7 +6,6 @@ no two deployments of one app at the same time."""
 import asyncio
 import itertools
 import random
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -508,16 +507,13 @@ async def test_two_hundred_released_at_once_all_end_and_no_lease_is_lost(here: W
     await _queue_many(here, project, count)
     touched: dict[str, list[str]] = {}
     engine = short_engine(here, EngineSettings(capacity=count), carry=short_work(touched))
-    began = time.monotonic()
     async with at_work(engine) as task:
         await all_ended(here, within_s=110)
         assert not task.done(), "the node lost its lease"
-    took_s = time.monotonic() - began
 
     assert len(touched) == count
     assert all(effects == ["1:fetch", "1:build", "1:release"] for effects in touched.values())
     assert await here.context.deployments.counts() == {Status.CANCELLED: count}
-    assert took_s < 110
 
 
 async def _queue_many(here: World, project: Project, count: int) -> None:
