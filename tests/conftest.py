@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.databases import have_migrated, have_sqlite
 from tests.servers import docker
@@ -20,6 +21,9 @@ from tests.servers.postgres import PostgresServer
 
 def pytest_configure(config: pytest.Config) -> None:
     """With several workers, one engine for all of them: two on one machine would fight over the bridge."""
+    # Slow is no fault: how long drawing an example or testing it may take says something about the machine only.
+    settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("suite")
     # A shell has what it starts in the background ignore Ctrl-C, and so would every program the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     is_controller = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")

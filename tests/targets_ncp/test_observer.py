@@ -100,7 +100,7 @@ async def test_a_service_that_wants_to_rest_is_left_alone_by_all() -> None:
 
 async def test_who_goes_away_costs_no_read() -> None:
     history = History()
-    observer = Observer(history.read, every_s=0.05, first_s=0.05)
+    observer = Observer(history.read, every_s=0.5, first_s=0.5)
     gone = asyncio.create_task(observer.look(7))
     stays = asyncio.create_task(observer.look(8))
     await asyncio.sleep(0.01)

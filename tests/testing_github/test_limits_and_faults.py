@@ -117,7 +117,7 @@ def test_a_cut_connection_does_nothing_and_a_lost_answer_everything(
 def test_a_request_hangs_until_the_fault_is_cleared(
     github: StandInGitHub, shop: StandInRepository, dana: httpx.Client
 ) -> None:
-    github.faults.add(Fault(kind=Kind.HANG, path="*/branches/*"))
+    fault = github.faults.add(Fault(kind=Kind.HANG, path="*/branches/*", times=2))
     with pytest.raises(httpx.ReadTimeout):
         dana.get(HEAD, timeout=0.2)
     ended = threading.Event()
@@ -128,6 +128,8 @@ def test_a_request_hangs_until_the_fault_is_cleared(
         ended.set()
 
     threading.Thread(target=ask).start()
+    while fault.times:  # until it has arrived
+        time.sleep(0.01)
     assert not ended.wait(0.2)
     github.faults.clear()
     assert ended.wait(10)

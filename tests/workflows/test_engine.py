@@ -224,11 +224,18 @@ async def test_a_node_without_room_leaves_what_is_submitted_for_later(here: Worl
     projects = await projects_of(here, 5)
     queue = ClaimsLater(here.database, here.context.clock)
     settings = UNTENDED.model_copy(update={"capacity": 2})
-    here.runner.engine = short_engine(here, settings, queue, short_work(pause_s=0.2))
+    gate = asyncio.Event()
+
+    async def work(run: Run) -> None:
+        await gate.wait()
+        await short_work()(run)
+
+    here.runner.engine = short_engine(here, settings, queue, work)
     async with at_work(here.runner.engine):
         await queue.asked.wait()
         made = [(await here.deploy(project)).status for project in projects]
         queue.open = True
+        gate.set()
         await all_ended(here)
 
     assert made == [Status.RUNNING] * 2 + [Status.QUEUED] * 3
@@ -327,11 +334,13 @@ async def test_a_beginning_and_a_hold_that_race_never_both_win(here: World) -> N
     queue = DeploymentQueue(here.database, here.context.clock)
     await queue.join("node", 60)
     won = {"hold": 0, "begin": 0}
+    lag_s = 0.01
+    # Who begins writes more before it has the app; how much longer that takes is found out.
     for project in projects * 4:
         state = await here.context.apps.ensure(project, "production")
 
-        async def hold(app: App = state.app) -> float | None:
-            await asyncio.sleep(random.uniform(0, 0.02))  # who begins writes more before it has the app
+        async def hold(app: App = state.app, lag_s: float = lag_s) -> float | None:
+            await asyncio.sleep(random.uniform(0, lag_s))
             return await here.context.apps.hold(app, 60)
 
         async def begin(project: Project = project) -> Deployment:
@@ -342,6 +351,7 @@ async def test_a_beginning_and_a_hold_that_race_never_both_win(here: World) -> N
         ticket, mine = await asyncio.gather(hold(), begin())
         assert (ticket is None) == (mine.status is Status.RUNNING), "exactly one of them has the app"
         won["hold" if ticket is not None else "begin"] += 1
+        lag_s *= 1.5 if ticket is not None else 0.7
         if ticket is not None:
             await here.context.apps.let_go(state.app, ticket)
             [mine] = await queue.claim("node", 10)
@@ -447,10 +457,10 @@ async def test_a_node_whose_lease_ran_out_claims_nothing(here: World) -> None:
     """R-15: least of all what it works on itself, which others may take now."""
     [project] = await projects_of(here, 1)
     queue = DeploymentQueue(here.database, here.context.clock)
-    await queue.join("node", 0.5)
+    await queue.join("node", 60)
     await here.deploy(project)
     [mine] = await queue.claim("node", 10)
-    await asyncio.sleep(0.7)
+    assert await queue.renew("node", 0.0), "from now on it has none"
 
     assert await queue.claim("node", 10) == []
     await queue.join("other", 60)
@@ -546,12 +556,13 @@ async def test_a_hold_whose_watcher_died_runs_out(here: World) -> None:
     queue = DeploymentQueue(here.database, here.context.clock)
     await queue.join("node", 60)
     state = await here.context.apps.ensure(project, "production")
-    hold = await here.context.apps.hold(state.app, 0.3)
+    hold = await here.context.apps.hold(state.app, 2.0)
     started = await here.deploy(project)
     assert await queue.claim("node", 10) == []
-    await asyncio.sleep(0.5)
-    again = await here.context.apps.hold(state.app, 60)
-    assert again is not None
+    again = None
+    while again is None:
+        await asyncio.sleep(0.05)
+        again = await here.context.apps.hold(state.app, 60)
     await here.context.apps.let_go(state.app, hold or 0.0)
     assert await queue.claim("node", 10) == [], "the late watcher does not end the hold of another one"
 
@@ -564,22 +575,28 @@ async def test_a_claim_and_a_hold_that_race_never_both_win(here: World) -> None:
     queue = DeploymentQueue(here.database, here.context.clock)
     await queue.join("node", 60)
     won = {"hold": 0, "claim": 0}
+    hold_lags_s = claim_lags_s = 0.004
     for _ in range(4):
         for project in projects:
             state = await here.context.apps.ensure(project, "production")
             started = await here.deploy(project)
 
-            async def hold(app: App = state.app) -> float | None:
-                await asyncio.sleep(random.uniform(0, 0.004))
+            async def hold(app: App = state.app, lag_s: float = hold_lags_s) -> float | None:
+                await asyncio.sleep(random.uniform(0, lag_s))
                 return await here.context.apps.hold(app, 60)
 
-            async def claim() -> Sequence[Deployment]:
-                await asyncio.sleep(random.uniform(0, 0.004))
+            async def claim(lag_s: float = claim_lags_s) -> Sequence[Deployment]:
+                await asyncio.sleep(random.uniform(0, lag_s))
                 return await queue.claim("node", 10)
 
             ticket, claimed = await asyncio.gather(hold(), claim())
             assert (ticket is None) == bool(claimed), "exactly one of them has the app"
             won["hold" if ticket is not None else "claim"] += 1
+            # Whoever wins gives the other one a start.
+            if ticket is not None:
+                hold_lags_s, claim_lags_s = hold_lags_s * 1.5, claim_lags_s * 0.7
+            else:
+                hold_lags_s, claim_lags_s = hold_lags_s * 0.7, claim_lags_s * 1.5
             if ticket is not None:
                 await here.context.apps.let_go(state.app, ticket)
                 claimed = await queue.claim("node", 10)
