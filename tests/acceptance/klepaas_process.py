@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -28,6 +29,13 @@ STOPS_WITHIN_S = 30.0
 
 _TOKEN = re.compile(r"\bklp_\S+")
 _URL = re.compile(r"klepaas serves at (http://\S+)")
+
+
+def _ports_of_this_worker() -> str:
+    """Of the product's range: each klepaas chooses at random, and those of two workers know nothing of each other."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    first = 20_000 + 1_250 * worker
+    return json.dumps([first, first + 1_249])
 
 
 class Ground:
@@ -178,6 +186,7 @@ class KlepaasProcess:
             "HOME": str(self.ground.home),
             "LOCAL_REPOSITORIES": "true",
             "DOCKER__HOST": self.ground.docker_host,
+            "DOCKER__PORT_RANGE": _ports_of_this_worker(),
             **({"DATABASE_URL": self.ground.database_url} if self.ground.database_url else {}),
             **self.settings,
             **more,

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -475,6 +476,27 @@ async def test_a_cancelled_transaction_at_once_ends_before_the_next_write(databa
         await add(table, f"d-{number}")
 
     assert len([each for each in await table.list(None, limit=100) if each.id.startswith("d-")]) == 20
+
+
+async def test_a_transaction_at_once_cancelled_twice_is_written_all_the_same(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has statements at once")
+    begun = threading.Event()
+
+    def work(connection: sqlite3.Connection) -> None:
+        begun.set()
+        time.sleep(0.3)
+        insert(connection, "c-1")
+
+    writing = asyncio.create_task(database.write_at_once(work, is_long=True))
+    await asyncio.to_thread(begun.wait, 10)
+    for _ in range(2):
+        writing.cancel()
+        await asyncio.sleep(0.01)
+    await add(DeliveryTable(database), "d-1")
+
+    assert writing.cancelled()
+    assert {each.id for each in await DeliveryTable(database).list(None)} == {"c-1", "d-1"}
 
 
 async def test_a_cancelled_transaction_at_once_that_then_fails_is_nobody_elses_fault(database: Database) -> None:

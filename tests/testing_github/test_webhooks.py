@@ -261,7 +261,7 @@ def test_webhooks_come_twice_late_and_out_of_order_when_told_to(
 
 
 def test_a_delayed_webhook_is_overtaken(github: StandInGitHub, shop: StandInRepository, told: Receiver) -> None:
-    github.faults.webhooks = WebhookFaults(delayed=1, delay_s=0.3)
+    github.faults.webhooks = WebhookFaults(delayed=1, delay_s=3)
     late = shop.commit({"a": "late"})
     github.faults.webhooks = WebhookFaults()
     soon = shop.commit({"a": "soon"})

@@ -146,10 +146,11 @@ def test_a_build_keeps_the_tag_it_began_with(ncp: StandInNcp, cloud: Cloud, shop
 def test_a_pipeline_builds_then_deploys(ncp: StandInNcp, cloud: Cloud, shop: None) -> None:
     build, deploy = cloud.build_project(), cloud.deploy_project()
     pipeline = cloud.pipeline(build, deploy)
-    ncp.build_time_ms = 100
+    ncp.build_time_ms = 100_000
     run = cloud.result("sourcepipeline", "POST", f"/project/{pipeline}/do")["historyId"]
     again = cloud.error("sourcepipeline", "POST", f"/project/{pipeline}/do")
     going = cloud.result("sourcepipeline", "GET", f"/project/{pipeline}/history/{run}")["history"]
+    ncp.advance(timedelta(seconds=100))
     ncp.wait_for_runs()
     history = cloud.result("sourcepipeline", "GET", f"/project/{pipeline}/history/{run}")["history"]
 
@@ -174,13 +175,14 @@ def test_a_failed_build_ends_the_pipeline_before_the_deployment(ncp: StandInNcp,
 
 
 def test_a_push_starts_what_it_triggers_once(ncp: StandInNcp, cloud: Cloud, shop: None) -> None:
-    ncp.build_time_ms = 100
+    ncp.build_time_ms = 100_000
     trigger = {"repository": [{"type": "sourcecommit", "name": "team-shop", "branch": "main"}]}
     cloud.pipeline(cloud.build_project(), cloud.deploy_project(), trigger=trigger)
     ncp.repositories["team-shop"].commit({"a": "1"}, branch="other")
     before = len(ncp.pipelines)
     ncp.repositories["team-shop"].commit({"a": "1"})
     ncp.repositories["team-shop"].commit({"a": "2"})
+    ncp.advance(timedelta(seconds=100))
     ncp.wait_for_runs()
 
     assert 0 == before

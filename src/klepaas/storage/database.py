@@ -6,8 +6,8 @@ every write begins IMMEDIATE, so `database is locked` cannot happen between our 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,7 +104,7 @@ class Database:
                 try:
                     return await self._at_once.carry_out(work, is_long=is_long)
                 except asyncio.CancelledError:
-                    await self._at_once.finished()  # whoever writes next must not come before it has ended
+                    await _to_its_end(self._at_once.finished())  # whoever writes next must not come before that
                     raise
 
     async def execute_at_once(self, statement: str, values: Sequence[Any]) -> "Rows":
@@ -142,6 +142,14 @@ class Database:
             self._at_once.close()
         else:
             await self._statements.close()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Also when whoever waits for it, being cancelled already, is cancelled once more."""
+    ending = asyncio.ensure_future(work)
+    while not ending.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({ending})
 
 
 @contextmanager

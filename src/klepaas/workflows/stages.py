@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -43,10 +42,8 @@ async def within(run: Run, deadline: timedelta, work: Awaitable[T], *, too_late:
 
 
 async def _end(task: "asyncio.Future[T]") -> None:
-    if task.done():
-        return
-    task.cancel()
-    with suppress(TimeoutError, asyncio.CancelledError, Exception):
+    if not task.done():
+        task.cancel()
         await asyncio.wait({task}, timeout=LET_GO_S)
 
 
